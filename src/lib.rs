@@ -1,0 +1,3 @@
+//! Convolution with learned rectifiers (PReLU) on CPUs: hand-optimised kernels with the same bits everywhere,
+//! and a trainer for the nets of He et al. 2015, "Delving Deep into Rectifiers".
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The `rectify` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
