@@ -1,1 +1,19 @@
 //! The compute kernels of `rectify`: slices in, slices out; they know no tensor and no layer.
+//!
+//! Every function gives the same bits on every [`Isa`], for any number of threads (the current rayon pool's) and any
+//! blocking: each module states the order of its sums. Activations are blocked ([`Dims`]): nChw16c, padding lanes
+//! zero. The naive loops in [`reference`] sum in the same order and are the oracle of the tests.
+
+mod buffer;
+pub(crate) mod error;
+mod isa;
+pub mod layout;
+pub mod reference;
+mod shape;
+pub mod simd;
+
+pub use buffer::Buffer;
+pub use error::Error;
+pub use isa::{Isa, Kernel};
+pub use shape::{ConvShape, Dims, LANES, blocks};
+pub use simd::Simd;

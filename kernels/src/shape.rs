@@ -1,0 +1,214 @@
+//! The shapes of blocked tensors and of convolutions.
+
+use crate::Error;
+
+/// Lanes of the virtual vector and channels of a block.
+pub const LANES: usize = 16;
+
+/// Elements a tensor may have at most: byte offsets stay within `isize`.
+const MOST: usize = isize::MAX as usize / 8;
+
+/// How many blocks of 16 hold `c` channels.
+pub const fn blocks(c: usize) -> usize {
+    c.div_ceil(LANES)
+}
+
+/// Multiplies dimensions, refusing what no slice can hold.
+pub(crate) fn product(what: &'static str, factors: &[usize]) -> Result<usize, Error> {
+    factors
+        .iter()
+        .try_fold(1usize, |a, &b| a.checked_mul(b).filter(|&p| p <= MOST))
+        .ok_or_else(|| Error::Overflow { what, detail: format!("{factors:?}") })
+}
+
+/// The dimensions of a tensor: `n` images of `c` channels of `h` rows of `w` pixels.
+///
+/// Blocked (nChw16c) it is `[n][c/16][h][w][16]` with the channels zero-padded to a multiple of 16; plain it is NCHW.
+/// The padding lanes of a blocked tensor are zero: every operation keeps them so and may rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Dims {
+    /// Images.
+    pub n: usize,
+    /// Channels.
+    pub c: usize,
+    /// Rows.
+    pub h: usize,
+    /// Pixels a row.
+    pub w: usize,
+}
+
+impl Dims {
+    /// Elements of the blocked tensor, padding lanes included.
+    pub fn blocked_len(&self) -> usize {
+        self.n * blocks(self.c) * LANES * self.plane()
+    }
+    /// Elements of the NCHW or NHWC tensor.
+    pub fn plain_len(&self) -> usize {
+        self.n * self.c * self.plane()
+    }
+    /// Pixels of a channel.
+    pub fn plane(&self) -> usize {
+        self.h * self.w
+    }
+    /// Refuses dimensions whose product no slice can hold.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`].
+    pub fn check(&self) -> Result<(), Error> {
+        product("tensor length", &[self.n, blocks(self.c), LANES, self.h, self.w]).map(drop)
+    }
+}
+
+/// The shape of a two-dimensional convolution (cross-correlation, as all nets use it).
+///
+/// Output pixel `(oh, ow)` reads the input at `oh·stride_h + kh·dilation_h − pad_top` (columns likewise); outside the
+/// image it reads zero. Weights are OIHW: `[oc][ic/groups][kh][kw]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Images.
+    pub n: usize,
+    /// Groups; input and output channels are split evenly among them.
+    pub groups: usize,
+    /// Input channels.
+    pub ic: usize,
+    /// Input rows.
+    pub ih: usize,
+    /// Input columns.
+    pub iw: usize,
+    /// Output channels.
+    pub oc: usize,
+    /// Kernel rows.
+    pub kh: usize,
+    /// Kernel columns.
+    pub kw: usize,
+    /// Row stride.
+    pub stride_h: usize,
+    /// Column stride.
+    pub stride_w: usize,
+    /// Zero rows above.
+    pub pad_top: usize,
+    /// Zero rows below.
+    pub pad_bottom: usize,
+    /// Zero columns on the left.
+    pub pad_left: usize,
+    /// Zero columns on the right.
+    pub pad_right: usize,
+    /// Distance of kernel rows (1: dense).
+    pub dilation_h: usize,
+    /// Distance of kernel columns (1: dense).
+    pub dilation_w: usize,
+}
+
+impl ConvShape {
+    /// A square kernel with equal stride and padding on all sides, one group, no dilation.
+    pub fn square(n: usize, ic: usize, hw: usize, oc: usize, k: usize, stride: usize, pad: usize) -> ConvShape {
+        ConvShape {
+            n,
+            groups: 1,
+            ic,
+            ih: hw,
+            iw: hw,
+            oc,
+            kh: k,
+            kw: k,
+            stride_h: stride,
+            stride_w: stride,
+            pad_top: pad,
+            pad_bottom: pad,
+            pad_left: pad,
+            pad_right: pad,
+            dilation_h: 1,
+            dilation_w: 1,
+        }
+    }
+
+    /// Refuses a zero dimension, channels that the groups do not divide, a kernel larger than the padded image, and
+    /// lengths that no slice can hold.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::Overflow`], naming the dimension.
+    pub fn check(&self) -> Result<(), Error> {
+        for (what, value) in [
+            ("n", self.n),
+            ("groups", self.groups),
+            ("ic", self.ic),
+            ("ih", self.ih),
+            ("iw", self.iw),
+            ("oc", self.oc),
+            ("kh", self.kh),
+            ("kw", self.kw),
+            ("stride_h", self.stride_h),
+            ("stride_w", self.stride_w),
+            ("dilation_h", self.dilation_h),
+            ("dilation_w", self.dilation_w),
+        ] {
+            if value == 0 {
+                return Err(Error::Shape { what, value, why: "must be at least 1" });
+            }
+        }
+        for (what, value) in [("ic", self.ic), ("oc", self.oc)] {
+            if !value.is_multiple_of(self.groups) {
+                return Err(Error::Shape { what, value, why: "is not a multiple of the groups" });
+            }
+        }
+        for (what, i, before, after, k, d) in [
+            ("kh", self.ih, self.pad_top, self.pad_bottom, self.kh, self.dilation_h),
+            ("kw", self.iw, self.pad_left, self.pad_right, self.kw, self.dilation_w),
+        ] {
+            let padded = i.checked_add(before).and_then(|x| x.checked_add(after)).filter(|&x| x <= MOST);
+            let extent = (k - 1).checked_mul(d).and_then(|x| x.checked_add(1));
+            match (padded, extent) {
+                (Some(p), Some(e)) if e <= p => {}
+                (Some(_), Some(_)) => {
+                    return Err(Error::Shape { what, value: k, why: "with its dilation exceeds the padded image" });
+                }
+                _ => return Err(Error::Overflow { what, detail: format!("{i} + {before} + {after}, {k} × {d}") }),
+            }
+        }
+        product("input length", &[self.n, blocks(self.ic) + 1, LANES, self.padded_h(), self.padded_w()])?;
+        product("output length", &[self.n, blocks(self.oc), LANES, self.oh(), self.ow()])?;
+        product("weight length", &[self.oc + LANES, self.ic / self.groups + LANES, self.kh, self.kw])?;
+        Ok(())
+    }
+
+    /// Rows of the padded image.
+    pub fn padded_h(&self) -> usize {
+        self.ih + self.pad_top + self.pad_bottom
+    }
+    /// Columns of the padded image.
+    pub fn padded_w(&self) -> usize {
+        self.iw + self.pad_left + self.pad_right
+    }
+    /// Output rows.
+    pub fn oh(&self) -> usize {
+        (self.padded_h() - (self.kh - 1) * self.dilation_h - 1) / self.stride_h + 1
+    }
+    /// Output columns.
+    pub fn ow(&self) -> usize {
+        (self.padded_w() - (self.kw - 1) * self.dilation_w - 1) / self.stride_w + 1
+    }
+    /// The input tensor.
+    pub fn input(&self) -> Dims {
+        Dims { n: self.n, c: self.ic, h: self.ih, w: self.iw }
+    }
+    /// The output tensor.
+    pub fn output(&self) -> Dims {
+        Dims { n: self.n, c: self.oc, h: self.oh(), w: self.ow() }
+    }
+    /// Input channels of a group.
+    pub fn group_ic(&self) -> usize {
+        self.ic / self.groups
+    }
+    /// Output channels of a group.
+    pub fn group_oc(&self) -> usize {
+        self.oc / self.groups
+    }
+    /// Elements of the OIHW weights.
+    pub fn weight_len(&self) -> usize {
+        self.oc * self.group_ic() * self.kh * self.kw
+    }
+    /// Floating-point operations of one pass: 2·N·OC·OH·OW·IC/G·KH·KW.
+    pub fn flops(&self) -> f64 {
+        2.0 * self.n as f64 * (self.oh() * self.ow()) as f64 * self.weight_len() as f64
+    }
+}

@@ -1,0 +1,123 @@
+//! The virtual vector: sixteen `f32` lanes, the same operations with the same bits on every instruction set.
+//!
+//! A token type (`Avx2`, …) proves by its existence that the processor has the instructions: only [`crate::Isa`]'s
+//! dispatch makes one. Kernel bodies are generic over [`Simd`] and `#[inline(always)]`.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod portable;
+
+/// Sixteen-lane `f32` arithmetic of one instruction set.
+///
+/// Every operation rounds once, to nearest even, and keeps subnormals, so that lanes are equal bit for bit whatever
+/// implements them. Comparisons with NaN are false.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen `f32` lanes.
+    type V: Copy;
+    /// Sixteen truth values.
+    type M: Copy;
+    /// How many virtual vectors wide the widest convolution tile is (see `tile.rs`).
+    const TILE_VECTORS: usize;
+
+    /// Sixteen times `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Sixteen zeros (+0.0).
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+    /// Loads 16 lanes from any address.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading 16 `f32`.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Stores 16 lanes to any address.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing 16 `f32`.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Sixteen times the number at `p`.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading one `f32`.
+    #[inline(always)]
+    unsafe fn broadcast(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise is the read's.
+        self.splat(unsafe { p.read() })
+    }
+    /// Loads the first `n` ≤ 16 lanes, the others zero.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `n` `f32`, `n` at most 16.
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: `n` ≤ 16 lanes are readable by the caller's promise and fit the array.
+        unsafe {
+            core::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
+    }
+    /// Stores the first `n` ≤ 16 lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `n` `f32`, `n` at most 16.
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize) {
+        let lanes = self.to_array(v);
+        // SAFETY: `n` ≤ 16 lanes are writable by the caller's promise and lie in the array.
+        unsafe { core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) }
+    }
+    /// The lanes as an array.
+    #[inline(always)]
+    fn to_array(self, v: Self::V) -> [f32; 16] {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the array holds 16 lanes.
+        unsafe { self.store(lanes.as_mut_ptr(), v) };
+        lanes
+    }
+    /// A vector from an array.
+    #[inline(always)]
+    fn vector(self, a: &[f32; 16]) -> Self::V {
+        // SAFETY: the array holds 16 lanes.
+        unsafe { self.load(a.as_ptr()) }
+    }
+    /// `a·b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a − b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b`, lane by lane; false where either is NaN.
+    fn gt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// `a ≠ a`: where a lane is NaN.
+    fn is_nan(self, a: Self::V) -> Self::M;
+    /// `a` where the mask holds, else `b`.
+    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
+    /// `acc[i] += x[i] · w` for `I` rows and `J` vectors: the rank-1 update of a register tile. NEON overrides it.
+    ///
+    /// # Safety
+    /// `x[i] + k` must be valid for reading one `f32` for each `i`.
+    #[inline(always)]
+    unsafe fn rank1<const I: usize, const J: usize>(
+        self,
+        acc: &mut [[Self::V; J]; I],
+        x: &[*const f32; I],
+        k: usize,
+        w: &[Self::V; J],
+    ) {
+        for i in 0..I {
+            // SAFETY: the caller's promise.
+            let b = unsafe { self.broadcast(x[i].add(k)) };
+            for j in 0..J {
+                acc[i][j] = self.fma(b, w[j], acc[i][j]);
+            }
+        }
+    }
+}

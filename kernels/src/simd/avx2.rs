@@ -1,0 +1,73 @@
+//! AVX2 and FMA: a virtual vector is two 256-bit registers.
+
+use super::Simd;
+use core::arch::x86_64::*;
+
+/// Token: the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(pub(crate) ());
+
+/// Two registers, lanes 0–7 and 8–15.
+#[derive(Clone, Copy)]
+pub struct V2(__m256, __m256);
+
+impl Simd for Avx2 {
+    type V = V2;
+    type M = V2;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V2 {
+        // SAFETY: the token proves AVX2.
+        let v = unsafe { _mm256_set1_ps(x) };
+        V2(v, v)
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> V2 {
+        // SAFETY: the token proves AVX2; 16 readable floats by the caller's promise.
+        unsafe { V2(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: V2) {
+        // SAFETY: the token proves AVX2; 16 writable floats by the caller's promise.
+        unsafe {
+            _mm256_storeu_ps(p, v.0);
+            _mm256_storeu_ps(p.add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: V2, b: V2, c: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn add(self, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn sub(self, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn mul(self, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn gt(self, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn is_nan(self, a: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_cmp_ps::<_CMP_UNORD_Q>(a.0, a.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(a.1, a.1)) }
+    }
+    #[inline(always)]
+    fn select(self, m: V2, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)) }
+    }
+}
