@@ -1,3 +1,5 @@
 //! Convolution with learned rectifiers (PReLU) on CPUs: hand-optimised kernels with the same bits everywhere,
 //! and a trainer for the nets of He et al. 2015, "Delving Deep into Rectifiers".
 #![forbid(unsafe_code)]
+
+pub mod problem;
