@@ -5,9 +5,11 @@
 //! zero. The naive loops in [`reference`] sum in the same order and are the oracle of the tests.
 
 mod buffer;
+pub mod conv;
 pub(crate) mod error;
 mod isa;
 pub mod layout;
+pub mod linear;
 pub mod reference;
 mod shape;
 pub mod simd;

@@ -1,0 +1,50 @@
+//! Direct convolution: forward with the epilogue fused, backward-data and backward-weights.
+//!
+//! The orders of the sums are those of [`crate::reference::conv`]. A plan (`Forward`, `BackwardData`,
+//! `BackwardWeights`) checks its shape once; `pack` lays out the weights once, the same way for every instruction set
+//! and batch; `run` checks lengths and allocates nothing.
+
+mod stub;
+
+pub use stub::{BackwardData, BackwardWeights, Forward};
+
+/// What happens to the sums before they are stored.
+#[derive(Debug)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// Adds `bias` (one per output channel).
+    Bias(&'a [f32]),
+    /// Adds `bias`, then PReLU: `y` where `y > 0`, else `slope·y` (He et al. 2015, Eq. 1).
+    BiasPrelu {
+        /// One per output channel.
+        bias: &'a [f32],
+        /// One per output channel, or one for all.
+        slopes: &'a [f32],
+    },
+    /// As [`Epilogue::BiasPrelu`], and stores what PReLU was given, for the backward pass.
+    BiasPreluKeep {
+        /// One per output channel.
+        bias: &'a [f32],
+        /// One per output channel, or one for all.
+        slopes: &'a [f32],
+        /// The pre-activation, blocked like the output.
+        pre: &'a mut [f32],
+    },
+}
+
+/// Choices that change the speed of a plan, never its results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Block sizes in place of those derived from the shape.
+    pub blocking: Option<Blocking>,
+}
+
+/// Sizes of the cache blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocking {
+    /// Output rows in a band.
+    pub rows: usize,
+    /// Virtual vectors of output channels that share a pass over the band.
+    pub vectors: usize,
+}
