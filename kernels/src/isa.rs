@@ -61,6 +61,23 @@ macro_rules! instruction_sets {
                 }
             }
 
+            /// The features that this processor lacks for the instruction set; `None` if it belongs to another
+            /// architecture.
+            pub fn missing_features(self) -> Option<Vec<&'static str>> {
+                match self {
+                    Isa::Portable => Some(Vec::new()),
+                    $(
+                        #[cfg(target_arch = $arch)]
+                        Isa::$isa => {
+                            let features = [$(($feature, std::arch::$detect!($feature))),+];
+                            Some(features.into_iter().filter(|f| !f.1).map(|f| f.0).collect())
+                        }
+                    )+
+                    #[allow(unreachable_patterns)]
+                    _ => None,
+                }
+            }
+
             /// Runs a kernel body compiled for this instruction set; where the processor lacks it, the portable one,
             /// which gives the same bits.
             #[inline]
@@ -153,6 +170,13 @@ mod tests {
             assert_eq!(isa.name().parse::<Isa>(), Ok(isa));
         }
         assert_eq!("sse9".parse::<Isa>(), Err(Error::UnknownIsa("sse9".into())));
+    }
+
+    #[test]
+    fn an_instruction_set_is_available_if_nothing_is_missing() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.is_available(), isa.missing_features() == Some(vec![]), "{isa}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod error;
 mod isa;
 pub mod layout;
 pub mod linear;
+pub mod measure;
 pub mod reference;
 mod shape;
 pub mod simd;
