@@ -1,4 +1,8 @@
-//! The `rectify` command.
+//! The `rectify` command: trains and evaluates nets, and measures the kernels.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
