@@ -2,5 +2,6 @@
 //! and a trainer for the nets of He et al. 2015, "Delving Deep into Rectifiers".
 #![forbid(unsafe_code)]
 
+pub mod data;
 pub mod problem;
 pub mod rng;
