@@ -4,9 +4,23 @@
 //! `BackwardWeights`) checks its shape once; `pack` lays out the weights once, the same way for every instruction set
 //! and batch; `run` checks lengths and allocates nothing.
 
-mod stub;
+mod axis;
+mod backward_data;
+mod backward_weights;
+mod band;
+mod forward;
+mod gather;
+mod pass;
+mod run;
+mod tile;
+mod tree;
+mod weight_chunk;
 
-pub use stub::{BackwardData, BackwardWeights, Forward};
+pub use backward_data::BackwardData;
+pub use backward_weights::BackwardWeights;
+pub use forward::Forward;
+
+use crate::Error;
 
 /// What happens to the sums before they are stored.
 #[derive(Debug)]
@@ -47,4 +61,9 @@ pub struct Blocking {
     pub rows: usize,
     /// Virtual vectors of output channels that share a pass over the band.
     pub vectors: usize,
+}
+
+/// Checks the length of a per-channel parameter that may be shared by all channels.
+pub(crate) fn check_channels(what: &'static str, got: usize, channels: usize) -> Result<(), Error> {
+    if got == 1 { Ok(()) } else { crate::error::check_len(what, got, channels) }
 }

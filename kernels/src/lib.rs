@@ -14,6 +14,7 @@ pub mod measure;
 pub mod reference;
 mod shape;
 pub mod simd;
+mod threads;
 
 pub use buffer::Buffer;
 pub use error::Error;

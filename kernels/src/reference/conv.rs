@@ -136,9 +136,16 @@ pub fn backward_data<T: Float>(s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T
     Ok(dx)
 }
 
-/// Output rows in a chunk of the weight gradient: as many as hold at most 512 pixels, at least one.
-pub fn rows_per_chunk(ow: usize) -> usize {
-    (CHUNK * LANES / ow).max(1)
+/// Pixels that a chunk of the weight gradient holds at most (one row of the output may exceed it), a constant of the
+/// format.
+pub const PIXELS: usize = 128;
+
+/// How the weight gradient's sums are cut: images and output rows in a chunk.
+///
+/// A chunk is as many whole rows of one image as hold at most [`PIXELS`] pixels, at least one; where the images of a
+/// whole group hold no more than that, it is the group.
+pub fn weight_chunk(oh: usize, ow: usize) -> (usize, usize) {
+    if GROUP * oh * ow <= PIXELS { (GROUP, oh) } else { (1, (PIXELS / ow).clamp(1, oh)) }
 }
 
 /// Images in a group of the weight gradient, a constant of the format.
@@ -163,9 +170,9 @@ pub fn tree_sum<T: Copy>(items: impl IntoIterator<Item = T>, add: impl Fn(T, T) 
 
 /// `dw`, the gradient with respect to the weights, OIHW.
 ///
-/// For each weight: within an image chains of FMAs over the output pixels whose tap lies inside the image, row by row,
-/// cut into chunks of [`rows_per_chunk`] output rows; chunk sums are added in order, image after image within a group
-/// of [`GROUP`] images; the groups' sums are combined by [`tree_sum`].
+/// For each weight: chains of FMAs over the output pixels, image by image and row by row, cut into chunks
+/// ([`weight_chunk`]); the chunks' sums are added in order within a group of [`GROUP`] images; the groups' sums are
+/// combined by [`tree_sum`]. Padding reads zeros that are multiplied like any other input.
 ///
 /// # Errors
 /// A shape or length that does not fit.
@@ -174,7 +181,7 @@ pub fn backward_weights<T: Float>(s: &ConvShape, x: &[T], dy: &[T]) -> Result<Ve
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("dy", dy.len(), s.output().plain_len())?;
     let (icg, ocg, oh, ow) = (s.group_ic(), s.group_oc(), s.oh(), s.ow());
-    let rows = rows_per_chunk(ow);
+    let (images, rows) = weight_chunk(oh, ow);
     let mut dw = Vec::with_capacity(s.weight_len());
     for oc in 0..s.oc {
         for i in 0..icg {
@@ -182,27 +189,24 @@ pub fn backward_weights<T: Float>(s: &ConvShape, x: &[T], dy: &[T]) -> Result<Ve
             for kh in 0..s.kh {
                 for kw in 0..s.kw {
                     let group = |first: usize| {
-                        let mut total = T::zero();
+                        let mut sum = Chain::new(usize::MAX);
                         for n in first..s.n.min(first + GROUP) {
-                            for top in (0..oh).step_by(rows) {
-                                let mut chain = T::zero();
-                                for r in top..oh.min(top + rows) {
-                                    let ih = (r * s.stride_h + kh * s.dilation_h).wrapping_sub(s.pad_top);
-                                    if ih >= s.ih {
-                                        continue;
-                                    }
-                                    for c in 0..ow {
-                                        let iw = (c * s.stride_w + kw * s.dilation_w).wrapping_sub(s.pad_left);
-                                        if iw < s.iw {
-                                            let a = x[((n * s.ic + ic) * s.ih + ih) * s.iw + iw];
-                                            chain = a.mul_add(dy[((n * s.oc + oc) * oh + r) * ow + c], chain);
-                                        }
-                                    }
+                            for r in 0..oh {
+                                let ih = (r * s.stride_h + kh * s.dilation_h).wrapping_sub(s.pad_top);
+                                for c in 0..ow {
+                                    let iw = (c * s.stride_w + kw * s.dilation_w).wrapping_sub(s.pad_left);
+                                    let inside = ih < s.ih && iw < s.iw;
+                                    let a =
+                                        if inside { x[((n * s.ic + ic) * s.ih + ih) * s.iw + iw] } else { T::zero() };
+                                    sum.chain = a.mul_add(dy[((n * s.oc + oc) * oh + r) * ow + c], sum.chain);
                                 }
-                                total = total + chain;
+                                sum.units += 1;
+                                if images == 1 && ((r + 1) % rows == 0 || r + 1 == oh) {
+                                    sum.flush();
+                                }
                             }
                         }
-                        total
+                        sum.finish()
                     };
                     let sums = (0..s.n).step_by(GROUP).map(group);
                     dw.push(tree_sum(sums, |a, b| a + b).unwrap_or(T::zero()));

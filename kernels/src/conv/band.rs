@@ -1,0 +1,190 @@
+//! The loops over one band: vectors of output channels, chunks of the reduction, tiles of pixels.
+
+use super::pass::{Pass, Strides};
+use super::tile::{ROWS, Run, accumulate, accumulate_lanes, part};
+use crate::{Kernel, LANES, Simd};
+use std::ops::Range;
+
+/// Bias, slopes (each 16 for a block of output channels) and where the pre-activation goes: the epilogue's pointers,
+/// null for what there is not.
+#[derive(Clone, Copy)]
+pub(super) struct Finish {
+    pub bias: *const f32,
+    pub slopes: *const f32,
+    pub pre: *mut f32,
+}
+
+/// One band of one group, for some of its blocks of output channels.
+pub(super) struct Band<'a> {
+    pub pass: &'a Pass,
+    /// Where the band's first output pixel reads, and the distances from there.
+    pub x: *const f32,
+    pub in_strides: Strides,
+    /// Where the band's first output pixel of the group's first block is written, and the distances from there.
+    pub y: *mut f32,
+    pub out_strides: Strides,
+    /// The group's packed weights.
+    pub w: *const f32,
+    /// The group's epilogue; `pre` corresponds to `y`.
+    pub finish: Finish,
+    pub images: usize,
+    pub rows: usize,
+    /// Blocks of output channels.
+    pub blocks: Range<usize>,
+    /// Channels that the group's last block has.
+    pub valid: usize,
+}
+
+/// A block's outputs for one tile: whether earlier chunks have left a sum there, whether this is the last chunk.
+#[derive(Clone, Copy)]
+struct Step {
+    first: bool,
+    last: bool,
+    block: usize,
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let most = if self.pass.depthwise { 1 } else { self.pass.most_vectors.min(S::TILE_VECTORS) };
+        let parts = self.blocks.len().div_ceil(most);
+        for panel in 0..parts {
+            let (start, vectors) = part(self.blocks.len(), parts, panel);
+            let block = self.blocks.start + start;
+            for (i, chunk) in self.pass.chunks.iter().enumerate() {
+                let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block };
+                let runs = &self.pass.runs[chunk.runs.clone()];
+                // SAFETY: whoever made the band promises that its pointers reach what pass, strides and ranges ask.
+                unsafe {
+                    let w = self.w.add((block * self.pass.k + chunk.k) * LANES);
+                    match vectors {
+                        4 if S::TILE_VECTORS >= 4 => self.sweep::<S, 4>(s, runs, w, step),
+                        3 if S::TILE_VECTORS >= 3 => self.sweep::<S, 3>(s, runs, w, step),
+                        2 if S::TILE_VECTORS >= 2 => self.sweep::<S, 2>(s, runs, w, step),
+                        _ => self.sweep::<S, 1>(s, runs, w, step),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Band<'_> {
+    /// All the band's pixels, `J` blocks of output channels, one chunk.
+    #[inline(always)]
+    unsafe fn sweep<S: Simd, const J: usize>(&self, s: S, runs: &[Run], w: *const f32, step: Step) {
+        let cols = self.pass.cols.count;
+        let pixels = self.images * self.rows * cols;
+        let tiles = pixels.div_ceil(ROWS);
+        let (mut image, mut row, mut col) = (0, 0, 0);
+        for tile in 0..tiles {
+            let (_, len) = part(pixels, tiles, tile);
+            let mut x = [self.x; ROWS];
+            let mut y = [0; ROWS];
+            for i in 0..len {
+                let (a, b) = (&self.in_strides, &self.out_strides);
+                let (rows_in, cols_in) = (&self.pass.rows, &self.pass.cols);
+                x[i] =
+                    x[i].wrapping_add(image * a.image + row * rows_in.in_step * a.row + col * cols_in.in_step * a.col);
+                y[i] = image * b.image + row * b.row + col * b.col;
+                col += 1;
+                if col == cols {
+                    (row, col) = (row + 1, 0);
+                }
+                if row == self.rows {
+                    (image, row) = (image + 1, 0);
+                }
+            }
+            // SAFETY: the caller's promise; the tile's pixels are the band's.
+            unsafe {
+                match len {
+                    1 => self.tile::<S, 1, J>(s, runs, w, &x, &y, step),
+                    2 => self.tile::<S, 2, J>(s, runs, w, &x, &y, step),
+                    3 => self.tile::<S, 3, J>(s, runs, w, &x, &y, step),
+                    4 => self.tile::<S, 4, J>(s, runs, w, &x, &y, step),
+                    5 => self.tile::<S, 5, J>(s, runs, w, &x, &y, step),
+                    _ => self.tile::<S, ROWS, J>(s, runs, w, &x, &y, step),
+                }
+            }
+        }
+    }
+
+    /// One register tile: the chunk's sums, what the chunks before have left, and after the last one the epilogue.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const I: usize, const J: usize>(
+        &self,
+        s: S,
+        runs: &[Run],
+        w: *const f32,
+        x: &[*const f32; ROWS],
+        y: &[usize; ROWS],
+        step: Step,
+    ) {
+        let mut rows = [x[0]; I];
+        rows.copy_from_slice(&x[..I]);
+        // SAFETY: the band's promise: each row reaches all runs, the weights hold J blocks of k steps.
+        unsafe {
+            if self.pass.depthwise {
+                let acc = accumulate_lanes::<S, I>(s, &rows, 1, runs, w);
+                self.store::<S, I, 1>(s, &acc, y, step);
+            } else {
+                let acc = accumulate::<S, I, J>(s, &rows, 1, runs, w, self.pass.k * LANES);
+                self.store::<S, I, J>(s, &acc, y, step);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd, const I: usize, const J: usize>(
+        &self,
+        s: S,
+        acc: &[[S::V; J]; I],
+        y: &[usize; ROWS],
+        step: Step,
+    ) {
+        let Finish { bias, slopes, pre } = self.finish;
+        for (row, &y) in acc.iter().zip(y) {
+            for (j, &sum) in row.iter().enumerate() {
+                let block = step.block + j;
+                let ragged = block + 1 == self.pass.out_blocks() && self.valid < LANES;
+                let at = y + block * self.out_strides.block;
+                let mut v = sum;
+                // SAFETY: the band's promise: 16 elements of each of its outputs, of bias, slopes and pre-activation
+                // where they are not null.
+                unsafe {
+                    if !step.first {
+                        v = s.add(s.load(self.y.add(at)), v);
+                    }
+                    if step.last {
+                        if !bias.is_null() {
+                            v = s.add(v, s.load(bias.add(block * LANES)));
+                        }
+                        if !pre.is_null() {
+                            s.store(pre.add(at), v);
+                            self.clear(pre.add(at), ragged);
+                        }
+                        if !slopes.is_null() {
+                            let scaled = s.mul(s.load(slopes.add(block * LANES)), v);
+                            v = s.select(s.gt(v, s.zero()), v, scaled);
+                        }
+                    }
+                    s.store(self.y.add(at), v);
+                    self.clear(self.y.add(at), ragged && step.last);
+                }
+            }
+        }
+    }
+
+    /// Zeroes the lanes that have no channel: infinities in the input have made NaN of them.
+    #[inline(always)]
+    unsafe fn clear(&self, p: *mut f32, ragged: bool) {
+        if ragged {
+            for lane in self.valid..LANES {
+                // SAFETY: the 16 elements that were just stored.
+                unsafe { p.add(lane).write(0.0) };
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The forward convolution.
+
+use super::axis::Axis;
+use super::pass::Pass;
+use super::run::Call;
+use super::{Epilogue, Options, check_channels};
+use crate::error::{check_at_least, check_len};
+use crate::{ConvShape, Error, Isa};
+
+/// A plan of the forward convolution with a fused epilogue (He et al. 2015, Eq. 1 and 5).
+///
+/// ```
+/// use rectify_kernels::{Buffer, ConvShape, Isa, conv::{Epilogue, Forward, Options}};
+/// let shape = ConvShape::square(1, 16, 8, 32, 3, 1, 1);
+/// let plan = Forward::new(Isa::best()?, &shape, &Options::default())?;
+/// let mut packed = Buffer::zeroed(plan.packed_len());
+/// plan.pack(&vec![0.125; shape.weight_len()], &mut packed)?;
+/// let x = Buffer::from_slice(&vec![1.0; shape.input().blocked_len()]);
+/// let mut y = Buffer::zeroed(shape.output().blocked_len());
+/// let mut workspace = Buffer::zeroed(plan.workspace_len(rayon::current_num_threads()));
+/// let epilogue = Epilogue::BiasPrelu { bias: &[-10.0; 32], slopes: &[0.25] };
+/// plan.run(&x, &packed, epilogue, &mut y, &mut workspace)?;
+/// assert_eq!(y[0], (16.0 * 4.0 * 0.125 - 10.0) * 0.25);
+/// # Ok::<(), rectify_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Forward {
+    isa: Isa,
+    shape: ConvShape,
+    pass: Pass,
+}
+
+impl Forward {
+    /// Plans the shape.
+    ///
+    /// # Errors
+    /// A shape that cannot be served, an instruction set that the processor lacks.
+    pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<Forward, Error> {
+        shape.check()?;
+        let s = shape;
+        let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
+        let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
+        let pass = Pass::new(s.input(), s.output(), s.groups, rows, cols, options);
+        Ok(Forward { isa: isa.require()?, shape: *shape, pass })
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// The kernel chosen, for people to read: algorithm, instruction set, pixels × channels of the register tile.
+    pub fn kernel(&self) -> String {
+        self.pass.kernel(self.isa)
+    }
+
+    /// Elements of the packed weights. Their layout depends on the weights' shape and the groups alone.
+    pub fn packed_len(&self) -> usize {
+        self.pass.packed_len()
+    }
+
+    /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        self.pass.workspace_len(threads)
+    }
+
+    /// Lays out OIHW weights for [`Forward::run`].
+    ///
+    /// # Errors
+    /// A length that does not fit.
+    pub fn pack(&self, weights: &[f32], packed: &mut [f32]) -> Result<(), Error> {
+        let s = &self.shape;
+        check_len("weights", weights.len(), s.weight_len())?;
+        check_len("packed weights", packed.len(), self.packed_len())?;
+        let (icg, ocg) = (s.group_ic(), if self.pass.depthwise { 1 } else { s.group_oc() });
+        self.pass.pack(packed, |group, o, i, kh, kw| weights[(((group * ocg + o) * icg + i) * s.kh + kh) * s.kw + kw]);
+        Ok(())
+    }
+
+    /// Computes `y` from `x`, both blocked ([`ConvShape::input`], [`ConvShape::output`]), on the current rayon pool.
+    /// The workspace may hold anything.
+    ///
+    /// # Errors
+    /// A length that does not fit.
+    pub fn run(
+        &self,
+        x: &[f32],
+        packed: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+        workspace: &mut [f32],
+    ) -> Result<(), Error> {
+        let s = &self.shape;
+        check_len("x", x.len(), s.input().blocked_len())?;
+        check_len("packed weights", packed.len(), self.packed_len())?;
+        check_len("y", y.len(), s.output().blocked_len())?;
+        check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
+        let (bias, slopes, pre) = match epilogue {
+            Epilogue::None => (None, None, None),
+            Epilogue::Bias(bias) => (Some(bias), None, None),
+            Epilogue::BiasPrelu { bias, slopes } => (Some(bias), Some(slopes), None),
+            Epilogue::BiasPreluKeep { bias, slopes, pre } => (Some(bias), Some(slopes), Some(pre)),
+        };
+        if let Some(bias) = bias {
+            check_len("bias", bias.len(), s.oc)?;
+        }
+        if let Some(slopes) = slopes {
+            check_channels("slopes", slopes.len(), s.oc)?;
+        }
+        if let Some(pre) = &pre {
+            check_len("pre-activation", pre.len(), y.len())?;
+        }
+        self.pass.run(self.isa, Call { x, packed, y, bias, slopes, pre }, workspace);
+        Ok(())
+    }
+}

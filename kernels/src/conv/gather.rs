@@ -1,0 +1,75 @@
+//! Copies a padded window of a group's channels, so that kernels read pixels at even distances and zeros outside.
+
+use crate::{Dims, LANES, blocks};
+use std::ops::Range;
+
+/// Channels `channels` of a blocked tensor, a window of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// The tensor.
+    pub dims: Dims,
+    /// First channel and how many.
+    pub channel: usize,
+    pub channels: usize,
+    /// First row (may lie above the image) and how many.
+    pub row: isize,
+    pub rows: usize,
+    /// First column (may lie left of the image) and how many.
+    pub col: isize,
+    pub cols: usize,
+    /// Elements a pixel of the copy has, at most 16; fewer only if there are fewer channels than that.
+    pub lanes: usize,
+}
+
+impl Window {
+    /// The part of `0..size` that `first..first + count` covers, as positions in the window.
+    fn inside(first: isize, count: usize, size: usize) -> Range<usize> {
+        let start = (-first).max(0) as usize;
+        let end = (size as isize - first).clamp(0, count as isize) as usize;
+        start.min(end)..end
+    }
+
+    /// Copies image `n` as `[block][row][col][lanes]`; zeros outside the image and in lanes without a channel.
+    pub fn copy(&self, x: &[f32], n: usize, to: &mut [f32]) {
+        let lanes = self.lanes;
+        let row_len = self.cols * lanes;
+        let rows = Window::inside(self.row, self.rows, self.dims.h);
+        let cols = Window::inside(self.col, self.cols, self.dims.w);
+        for block in 0..blocks(self.channels) {
+            let channel = self.channel + block * LANES;
+            let valid = lanes.min(self.channels - block * LANES);
+            let block_out = &mut to[block * self.rows * row_len..][..self.rows * row_len];
+            for (r, out) in block_out.chunks_exact_mut(row_len).enumerate() {
+                if !rows.contains(&r) || cols.is_empty() {
+                    out.fill(0.0);
+                    continue;
+                }
+                out[..cols.start * lanes].fill(0.0);
+                out[cols.end * lanes..].fill(0.0);
+                let pixel = (self.row + r as isize) as usize * self.dims.w + (self.col + cols.start as isize) as usize;
+                let source = |channel: usize| {
+                    ((n * blocks(self.dims.c) + channel / LANES) * self.dims.plane() + pixel) * LANES + channel % LANES
+                };
+                let out = &mut out[cols.start * lanes..cols.end * lanes];
+                if valid < lanes {
+                    out.fill(0.0);
+                }
+                if channel.is_multiple_of(LANES) && lanes == LANES {
+                    out.copy_from_slice(&x[source(channel)..][..out.len()]);
+                } else if channel % LANES + valid <= LANES {
+                    let from = &x[source(channel)..];
+                    for (to, from) in out.chunks_exact_mut(lanes).zip(from.chunks(LANES)) {
+                        to[..valid].copy_from_slice(&from[..valid]);
+                    }
+                } else {
+                    for lane in 0..valid {
+                        let from = &x[source(channel + lane)..];
+                        for (to, from) in out.chunks_exact_mut(lanes).zip(from.chunks(LANES)) {
+                            to[lane] = from[0];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

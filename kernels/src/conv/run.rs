@@ -1,0 +1,179 @@
+//! Runs a pass: bands of all images and groups as tasks.
+
+use super::band::{Band, Finish};
+use super::pass::{Pass, Strides};
+use crate::threads::{Shared, for_each_task};
+use crate::{Isa, LANES, blocks};
+use std::ops::Range;
+
+/// What a pass is given: blocked tensors, weights packed for it, per-channel parameters.
+pub(super) struct Call<'a> {
+    pub x: &'a [f32],
+    pub packed: &'a [f32],
+    pub y: &'a mut [f32],
+    pub bias: Option<&'a [f32]>,
+    pub slopes: Option<&'a [f32]>,
+    pub pre: Option<&'a mut [f32]>,
+}
+
+/// Where a task's band lies.
+struct Place {
+    group: usize,
+    images: Range<usize>,
+    rows: Range<usize>,
+    blocks: Range<usize>,
+}
+
+impl Pass {
+    /// Elements of the workspace that all tasks share: bias and slopes, padded to whole blocks group by group.
+    fn parameters_len(&self) -> usize {
+        2 * self.groups * self.out_blocks() * LANES
+    }
+
+    /// Elements of the workspace of one thread.
+    fn scratch_len(&self) -> usize {
+        (self.copy_len() + 2 * self.apart_len()).next_multiple_of(LANES).max(LANES)
+    }
+
+    /// Elements of the workspace with that many threads.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        self.parameters_len() + threads.max(1) * self.scratch_len()
+    }
+
+    /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
+    /// [`Pass::packed_len`], the workspace at least [`Pass::workspace_len`] of one thread.
+    pub fn run(&self, isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
+        let Call { x, packed, y, bias, slopes, pre } = call;
+        assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
+        assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
+        let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
+        let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
+        let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
+        let (y, pre) = (Shared::new(y), pre.map(Shared::new));
+        let oc_parts = self.oc_parts(rayon::current_num_threads());
+        let (image_bands, row_bands) = self.bands();
+        let tasks = image_bands * row_bands * self.groups * oc_parts;
+        for_each_task(tasks, scratch, self.scratch_len(), |task, scratch| {
+            let (task, oc_part) = (task / oc_parts, task % oc_parts);
+            let (task, row_band) = (task / row_bands, task % row_bands);
+            let (group, image_band) = (task % self.groups, task / self.groups);
+            let (image, row) = (image_band * self.band_images, row_band * self.band_rows);
+            let block = |part: usize| self.out_blocks() * part / oc_parts;
+            let place = Place {
+                group,
+                images: image..self.input.n.min(image + self.band_images),
+                rows: row..self.rows.count.min(row + self.band_rows),
+                blocks: block(oc_part)..block(oc_part + 1),
+            };
+            self.task(isa, place, x, packed, parameters, y, pre, scratch);
+        });
+    }
+
+    /// Spreads a parameter (one per channel, or one for all) over whole blocks, group by group.
+    fn spread<'a>(&self, from: &[f32], to: &'a mut [f32]) -> &'a [f32] {
+        to.fill(0.0);
+        let width = self.out_blocks() * LANES;
+        for channel in 0..self.output.c {
+            to[channel / self.goc * width + channel % self.goc] = from[if from.len() == 1 { 0 } else { channel }];
+        }
+        to
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn task(
+        &self,
+        isa: Isa,
+        place: Place,
+        x: &[f32],
+        packed: &[f32],
+        parameters: [Option<&[f32]>; 2],
+        y: Shared,
+        pre: Option<Shared>,
+        scratch: &mut [f32],
+    ) {
+        let (copy, apart) = scratch.split_at_mut(self.copy_len());
+        let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
+        let in_strides = self.in_strides();
+        let from = if self.copy {
+            let window = self.window(place.group, place.rows.start);
+            for (image, to) in place.images.clone().zip(copy.chunks_exact_mut(in_strides.image)) {
+                window.copy(x, image, to);
+            }
+            copy.as_ptr()
+        } else if self.k == 0 {
+            // Nothing is read: these pixels lie under no tap.
+            x.as_ptr()
+        } else {
+            let first_block = place.group * self.gic / LANES * in_strides.block;
+            let row = place.rows.start * self.rows.in_step * in_strides.row;
+            x[place.images.start * in_strides.image + first_block + row..].as_ptr()
+        };
+        let tensor = Strides::of(&self.output);
+        let width = self.out_blocks() * LANES;
+        let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[place.group * width..].as_ptr());
+        let (to, to_pre, out_strides) = if self.scatter {
+            (apart_y.as_mut_ptr(), pre.map(|_| apart_pre.as_mut_ptr()), self.out_strides())
+        } else {
+            let row = (self.rows.first + place.rows.start * self.rows.step) * tensor.row;
+            let block = place.group * self.out_blocks() * tensor.block;
+            let at = place.images.start * tensor.image + block + row + self.cols.first * tensor.col;
+            let strides = Strides { row: tensor.row * self.rows.step, col: tensor.col * self.cols.step, ..tensor };
+            (y.ptr().wrapping_add(at), pre.map(|p| p.ptr().wrapping_add(at)), strides)
+        };
+        let last_block = (place.group * self.out_blocks() + self.out_blocks() - 1) * LANES;
+        let valid = match self.depthwise {
+            true => LANES.min(self.output.c - last_block),
+            false => self.goc - (self.out_blocks() - 1) * LANES,
+        };
+        isa.dispatch(Band {
+            pass: self,
+            x: from,
+            in_strides,
+            y: to,
+            out_strides,
+            w: packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr(),
+            finish: Finish {
+                bias: parameter(parameters[0]),
+                slopes: parameter(parameters[1]),
+                pre: to_pre.unwrap_or(std::ptr::null_mut()),
+            },
+            images: place.images.len(),
+            rows: place.rows.len(),
+            blocks: place.blocks.clone(),
+            valid,
+        });
+        if self.scatter {
+            self.scatter(&place, apart_y, y);
+            if let Some(pre) = pre {
+                self.scatter(&place, apart_pre, pre);
+            }
+        }
+    }
+
+    /// Copies a group's outputs, lane by lane, to channels that are not whole blocks.
+    fn scatter(&self, place: &Place, apart: &[f32], to: Shared) {
+        let (from, tensor) = (self.out_strides(), Strides::of(&self.output));
+        for (i, image) in place.images.clone().enumerate() {
+            for local in place.blocks.start * LANES..self.goc.min(place.blocks.end * LANES) {
+                let channel = place.group * self.goc + local;
+                for (r, row) in place.rows.clone().enumerate() {
+                    for col in 0..self.cols.count {
+                        let at = i * from.image + local / LANES * from.block + r * from.row + col * from.col;
+                        let pixel = image * tensor.image
+                            + channel / LANES * tensor.block
+                            + (self.rows.first + row * self.rows.step) * tensor.row
+                            + (self.cols.first + col * self.cols.step) * tensor.col;
+                        let last =
+                            if channel + 1 == self.output.c { blocks(self.output.c) * LANES } else { channel + 1 };
+                        for lane in channel..last {
+                            let v = if lane == channel { apart[at + local % LANES] } else { 0.0 };
+                            // SAFETY: the pixel lies in the output, whose length `run` has checked, and this task
+                            // alone computes this channel of it; lanes without a channel belong to the last channel.
+                            unsafe { to.ptr().add(pixel + lane % LANES).write(v) };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

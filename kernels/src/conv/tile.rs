@@ -1,0 +1,83 @@
+//! Register tiles: a few pixels (or input channels) by a few virtual vectors of output channels.
+//!
+//! Six rows because six rows of one virtual vector fill twelve of AVX2's sixteen registers, and six of four vectors
+//! 24 of AVX-512's 32: enough chains to hide the latency of FMA and few enough row pointers for the general registers.
+
+use crate::Simd;
+
+/// Rows of the largest tile.
+pub(super) const ROWS: usize = 6;
+
+/// A stretch of the reduction: `len` steps; the rows are read from `x` on, the vectors from `w` on (16 a step).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub x: usize,
+    pub w: usize,
+    pub len: usize,
+}
+
+/// `acc[i][j] = Σ x[i][k] · w[j][k]`: a chain of FMAs from zero along the runs, one for each row, vector and lane.
+///
+/// # Safety
+/// For each run and each `k` below its length `x[i] + run.x + k·step` must be readable, and 16 elements at
+/// `w + j·stream + run.w + 16·k`.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
+    s: S,
+    x: &[*const f32; I],
+    step: usize,
+    runs: &[Run],
+    w: *const f32,
+    stream: usize,
+) -> [[S::V; J]; I] {
+    let mut acc = [[s.zero(); J]; I];
+    for run in runs {
+        let (mut at, mut q) = (run.x, run.w);
+        for _ in 0..run.len {
+            let mut vectors = [s.zero(); J];
+            for (j, v) in vectors.iter_mut().enumerate() {
+                // SAFETY: the caller's promise for `w`.
+                *v = unsafe { s.load(w.add(j * stream + q)) };
+            }
+            // SAFETY: the caller's promise for `x`.
+            unsafe { s.rank1(&mut acc, x, at, &vectors) };
+            at += step;
+            q += 16;
+        }
+    }
+    acc
+}
+
+/// The depthwise counterpart: `acc[i] = Σ x[i][k] · w[k]`, lane by lane.
+///
+/// # Safety
+/// For each run and each `k` below its length 16 elements must be readable at `x[i] + run.x + k·step` and at
+/// `w + run.w + 16·k`.
+#[inline(always)]
+pub(super) unsafe fn accumulate_lanes<S: Simd, const I: usize>(
+    s: S,
+    x: &[*const f32; I],
+    step: usize,
+    runs: &[Run],
+    w: *const f32,
+) -> [[S::V; 1]; I] {
+    let mut acc = [[s.zero(); 1]; I];
+    for run in runs {
+        for k in 0..run.len {
+            // SAFETY: the caller's promise.
+            let v = unsafe { s.load(w.add(run.w + 16 * k)) };
+            for i in 0..I {
+                // SAFETY: the caller's promise.
+                acc[i][0] = s.fma(unsafe { s.load(x[i].add(run.x + k * step)) }, v, acc[i][0]);
+            }
+        }
+    }
+    acc
+}
+
+/// Part `i` when `total` is split into `parts`, as even as can be: its start and length.
+#[inline(always)]
+pub(super) fn part(total: usize, parts: usize, i: usize) -> (usize, usize) {
+    let start = total * i / parts;
+    (start, total * (i + 1) / parts - start)
+}

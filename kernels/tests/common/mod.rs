@@ -1,0 +1,66 @@
+//! What the integration tests share.
+#![allow(dead_code)]
+
+use rectify_kernels::{Buffer, ConvShape, Dims, LANES, blocks};
+
+/// Where channel `c` of pixel `p` of image `n` stands in the blocked layout.
+fn at(d: &Dims, n: usize, c: usize, p: usize) -> usize {
+    ((n * blocks(d.c) + c / LANES) * d.plane() + p) * LANES + c % LANES
+}
+
+/// NCHW to blocked, padding lanes zero.
+pub fn to_blocked(d: &Dims, x: &[f32]) -> Buffer {
+    let mut y = Buffer::zeroed(d.blocked_len());
+    for (i, &v) in x.iter().enumerate() {
+        let (n, c, p) = (i / d.plane() / d.c, i / d.plane() % d.c, i % d.plane());
+        y[at(d, n, c, p)] = v;
+    }
+    y
+}
+
+/// Blocked to NCHW; fails if a padding lane is not zero.
+pub fn from_blocked(d: &Dims, x: &[f32]) -> Vec<f32> {
+    for n in 0..d.n {
+        for c in d.c..blocks(d.c) * LANES {
+            assert!((0..d.plane()).all(|p| x[at(d, n, c, p)].to_bits() == 0), "padding lane {c} is not zero");
+        }
+    }
+    (0..d.plain_len()).map(|i| x[at(d, i / d.plane() / d.c, i / d.plane() % d.c, i % d.plane())]).collect()
+}
+
+/// Numbers in −1..1 that differ in all their bits, from a seed.
+pub fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Fails unless the bits are equal (any NaN equals any NaN) and enough of the numbers are not zero to prove something.
+pub fn assert_bits(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!(g.to_bits() == w.to_bits() || g.is_nan() && w.is_nan(), "{what}: element {i} is {g:e}, not {w:e}");
+    }
+}
+
+/// Fails if most numbers are zero: comparing them would prove nothing.
+pub fn assert_not_trivial(what: &str, x: &[f32]) {
+    let zeros = x.iter().filter(|v| **v == 0.0).count();
+    assert!(2 * zeros <= x.len() + 1, "{what}: {zeros} of {} numbers are zero", x.len());
+}
+
+/// Runs `f` in a pool of that many threads.
+pub fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+/// Whether every output pixel lies outside the image or a shape is otherwise mostly padding.
+pub fn mostly_padding(s: &ConvShape) -> bool {
+    s.padded_h() * s.padded_w() > 2 * s.ih * s.iw || s.stride_h > s.kh || s.stride_w > s.kw
+}
