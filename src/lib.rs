@@ -2,6 +2,7 @@
 //! and a trainer for the nets of He et al. 2015, "Delving Deep into Rectifiers".
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod data;
 pub mod problem;
 pub mod rng;

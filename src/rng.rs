@@ -14,6 +14,8 @@ pub const AUGMENT: u64 = 3;
 pub const DROPOUT: u64 = 4;
 /// Stream of the embedded data set's pictures.
 pub const SHAPES: u64 = 5;
+/// Stream of a benchmark's tensors.
+pub const BENCH: u64 = 6;
 
 /// A ChaCha8 generator. Its 256-bit key is the seed, the stream and two counters, each as eight little-endian bytes in
 /// this order; its nonce and its starting position are zero.

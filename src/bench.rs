@@ -1,0 +1,257 @@
+//! Measuring kernels on problems of benchdnn's notation, each figure a ratio inside one run: bursts of FMAs alternate
+//! with the runs, and medians are compared.
+//!
+//! ```
+//! use rectify::bench::{self, Direction, Options};
+//! let problem = "mb1ic16ih8oc16oh8kh3ph1".parse()?;
+//! let options = Options { threads: 1, seconds: 0.01, check: true, ..Options::new()? };
+//! let record = bench::run(&problem, Direction::Forward, &options)?;
+//! assert_eq!((record.exact, record.failure), (Some(true), None));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::problem::Problem;
+use rectify_kernels::{ConvShape, Error, Isa};
+use std::fmt;
+
+mod check;
+mod conv;
+pub mod machine;
+mod tensors;
+mod timing;
+
+/// What is measured on a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The convolution with bias and PReLU in its epilogue.
+    Forward,
+    /// The gradient with respect to the input.
+    BackwardData,
+    /// The gradient with respect to the weights.
+    BackwardWeights,
+    /// PReLU alone, on the problem's output tensor.
+    PreluForward,
+    /// PReLU's backward pass with slope and bias gradient, on the problem's output tensor, in place.
+    PreluBackward,
+}
+
+impl Direction {
+    /// All of them.
+    pub const ALL: [Direction; 5] = [
+        Direction::Forward,
+        Direction::BackwardData,
+        Direction::BackwardWeights,
+        Direction::PreluForward,
+        Direction::PreluBackward,
+    ];
+
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Forward => "forward",
+            Direction::BackwardData => "backward-data",
+            Direction::BackwardWeights => "backward-weights",
+            Direction::PreluForward => "prelu-forward",
+            Direction::PreluBackward => "prelu-backward",
+        }
+    }
+}
+
+/// Which algorithm a convolution takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
+    /// The fastest for the shape, which at present is the direct one for every shape.
+    #[default]
+    Auto,
+    /// Chains of FMAs in the order of [`rectify_kernels::reference::conv`].
+    Direct,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Auto, Algorithm::Direct];
+
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Auto => "auto",
+            Algorithm::Direct => "direct",
+        }
+    }
+}
+
+macro_rules! named {
+    ($name:ident, $unknown:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = BenchError;
+            fn from_str(text: &str) -> Result<$name, BenchError> {
+                $name::ALL.into_iter().find(|x| x.name() == text).ok_or_else(|| BenchError::$unknown(text.to_owned()))
+            }
+        }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.name())
+            }
+        }
+    };
+}
+named!(Direction, UnknownDirection);
+named!(Algorithm, UnknownAlgorithm);
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The algorithm of convolutions.
+    pub algorithm: Algorithm,
+    /// The instruction set.
+    pub isa: Isa,
+    /// Threads, of a pool of their own.
+    pub threads: usize,
+    /// Seconds to spend on the timed runs of a problem; at least three rounds are run.
+    pub seconds: f64,
+    /// Whether to compare the results with the reference.
+    pub check: bool,
+}
+
+impl Options {
+    /// The best instruction set, all processors, one second, no check.
+    ///
+    /// # Errors
+    /// What `RECTIFY_ISA` names is unknown or unsupported.
+    pub fn new() -> Result<Options, BenchError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Options { algorithm: Algorithm::Auto, isa: Isa::best()?, threads, seconds: 1.0, check: false })
+    }
+}
+
+/// One problem's figures. Serialised it has all of its fields but `failure`, `null` where one does not apply.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Record {
+    /// The problem's name; its descriptor where it has none.
+    pub name: String,
+    /// The full descriptor.
+    pub problem: String,
+    /// What was measured.
+    pub direction: Direction,
+    /// What was asked for; `None` for PReLU.
+    pub algorithm: Option<Algorithm>,
+    /// The kernel that ran.
+    pub kernel: String,
+    /// The name of its instruction set.
+    pub isa: &'static str,
+    /// Threads that it ran on.
+    pub threads: usize,
+    /// Median seconds of a run.
+    pub median_s: f64,
+    /// Effective GFLOP/s: 2·N·OC·OH·OW·IC/G·KH·KW a run, whatever the algorithm does; `None` for PReLU.
+    pub gflops: Option<f64>,
+    /// Median of the FMA peak on as many threads, measured between the runs; `None` for PReLU.
+    pub peak_gflops: Option<f64>,
+    /// `gflops / peak_gflops`.
+    pub ratio_to_peak: Option<f64>,
+    /// PReLU: GB/s, counting a read and a write (forward) or two reads and a write (backward) of the tensor.
+    pub gbytes_per_s: Option<f64>,
+    /// Checked: the largest error relative to the largest output, both against the reference in `f64`.
+    pub max_rel_err: Option<f64>,
+    /// Checked: whether the bits equal those of the reference in `f32`, which sums in the same order.
+    pub exact: Option<bool>,
+    /// Why the check failed; `None` if it did not, or there was none.
+    #[serde(skip)]
+    pub failure: Option<String>,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// No direction has this name.
+    #[error(
+        "unknown direction {0:?}: expected forward, backward-data, backward-weights, prelu-forward or prelu-backward"
+    )]
+    UnknownDirection(String),
+    /// No algorithm has this name.
+    #[error("unknown algorithm {0:?}: expected auto or direct")]
+    UnknownAlgorithm(String),
+    /// The time to spend is no time.
+    #[error("seconds = {0} is not a number of at least 0 and at most 86400")]
+    Seconds(f64),
+    /// The number of threads is 0, or more than the system gives.
+    #[error("threads = {threads}: {why}")]
+    Threads {
+        /// The number asked for.
+        threads: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The tensors need more memory than there is.
+    #[error("the tensors need {0} MiB, more than there is")]
+    Memory(usize),
+    /// A kernel refuses the problem.
+    #[error(transparent)]
+    Kernel(#[from] Error),
+}
+
+/// Measures one problem.
+///
+/// # Errors
+/// [`BenchError`]. A check that fails is no error: see [`Record::failure`].
+pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result<Record, BenchError> {
+    if !(0.0..=86400.0).contains(&options.seconds) {
+        return Err(BenchError::Seconds(options.seconds));
+    }
+    let isa = options.isa.require()?;
+    problem.shape.check()?;
+    reserve(&problem.shape)?;
+    let measured = machine::pool(options.threads)?.install(|| match direction {
+        Direction::Forward => conv::forward(&problem.shape, options),
+        Direction::BackwardData => conv::backward_data(&problem.shape, options),
+        Direction::BackwardWeights => conv::backward_weights(&problem.shape, options),
+        _ => unimplemented!(),
+    })?;
+    let is_conv = matches!(direction, Direction::Forward | Direction::BackwardData | Direction::BackwardWeights);
+    let gflops = is_conv.then(|| problem.shape.flops() / measured.median_s / 1e9);
+    let verdict = measured.verdict.unwrap_or_default();
+    Ok(Record {
+        name: problem.label(),
+        problem: problem.to_string(),
+        direction,
+        algorithm: is_conv.then_some(options.algorithm),
+        kernel: measured.kernel,
+        isa: isa.name(),
+        threads: options.threads,
+        median_s: measured.median_s,
+        gflops,
+        peak_gflops: measured.peak_gflops,
+        ratio_to_peak: gflops.zip(measured.peak_gflops).map(|(ours, peak)| ours / peak),
+        gbytes_per_s: measured.bytes.map(|bytes| bytes / measured.median_s / 1e9),
+        max_rel_err: verdict.max_rel_err,
+        exact: verdict.exact,
+        failure: verdict.failure,
+    })
+}
+
+/// What a direction found out.
+struct Measured {
+    kernel: String,
+    median_s: f64,
+    peak_gflops: Option<f64>,
+    /// Bytes that a run moves, where the figure is a bandwidth.
+    bytes: Option<f64>,
+    verdict: Option<check::Verdict>,
+}
+
+/// Refuses a problem whose tensors do not fit into memory, rather than abort while allocating them.
+fn reserve(shape: &ConvShape) -> Result<(), BenchError> {
+    let elements = [shape.input().blocked_len(), shape.output().blocked_len(), shape.weight_len()]
+        .into_iter()
+        // Packed weights or a second tensor of the output's size come on top.
+        .fold(0usize, |sum, len| sum.saturating_add(len.saturating_mul(2)));
+    Vec::<f32>::new()
+        .try_reserve_exact(elements)
+        .map_err(|_| BenchError::Memory(elements.saturating_mul(size_of::<f32>()) >> 20))
+}

@@ -1,0 +1,65 @@
+//! The three directions of a convolution. Weights are packed before the clock starts; activations are blocked, as
+//! they are between layers.
+
+use super::check::{self, Epilogued};
+use super::tensors::{Role, random, random_blocked};
+use super::{BenchError, Measured, Options, timing};
+use rectify_kernels::{Buffer, ConvShape, Error, conv};
+
+/// Forward, with bias and PReLU.
+pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
+    let plan = conv::Forward::new(o.isa, s, &conv::Options::default())?;
+    let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));
+    let (bias, slopes) = (random(Role::Bias, s.oc), random(Role::Slopes, s.oc));
+    let mut packed = Buffer::zeroed(plan.packed_len());
+    plan.pack(&w, &mut packed)?;
+    let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
+    let mut y = Buffer::zeroed(s.output().blocked_len());
+    let mut once = |y: &mut [f32]| {
+        let epilogue = conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes };
+        plan.run(&x, &packed, epilogue, y, &mut workspace)
+    };
+    once(&mut y)?;
+    let verdict = o.check.then(|| {
+        let epilogue = Epilogued { bias: &bias, slopes: &slopes };
+        check::forward(s, &x, &w, &epilogue, &y)
+    });
+    finish(plan.kernel(), o, verdict, || once(&mut y))
+}
+
+/// The gradient with respect to the input.
+pub(super) fn backward_data(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
+    let plan = conv::BackwardData::new(o.isa, s, &conv::Options::default())?;
+    let (dy, w) = (random_blocked(Role::OutputGradient, &s.output()), random(Role::Weights, s.weight_len()));
+    let mut packed = Buffer::zeroed(plan.packed_len());
+    plan.pack(&w, &mut packed)?;
+    let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
+    let mut dx = Buffer::zeroed(s.input().blocked_len());
+    plan.run(&dy, &packed, &mut dx, &mut workspace)?;
+    let verdict = o.check.then(|| check::backward_data(s, &dy, &w, &dx));
+    finish(plan.kernel(), o, verdict, || plan.run(&dy, &packed, &mut dx, &mut workspace))
+}
+
+/// The gradient with respect to the weights.
+pub(super) fn backward_weights(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
+    let plan = conv::BackwardWeights::new(o.isa, s, &conv::Options::default())?;
+    let x = random_blocked(Role::Input, &s.input());
+    let dy = random_blocked(Role::OutputGradient, &s.output());
+    let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
+    let mut dw = Buffer::zeroed(s.weight_len());
+    plan.run(&x, &dy, &mut dw, &mut workspace)?;
+    let verdict = o.check.then(|| check::backward_weights(s, &x, &dy, &dw));
+    finish(plan.kernel(), o, verdict, || plan.run(&x, &dy, &mut dw, &mut workspace))
+}
+
+/// Times what has been checked.
+fn finish(
+    kernel: String,
+    o: &Options,
+    verdict: Option<Result<check::Verdict, Error>>,
+    once: impl FnMut() -> Result<(), Error>,
+) -> Result<Measured, BenchError> {
+    let verdict = verdict.transpose()?;
+    let timing = timing::measure(o.isa, o.seconds, once)?;
+    Ok(Measured { kernel, median_s: timing.median_s, peak_gflops: Some(timing.peak_gflops), bytes: None, verdict })
+}

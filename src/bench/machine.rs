@@ -1,0 +1,217 @@
+//! The machine: its processor, caches, instruction sets, FMA peak and memory bandwidth.
+
+use super::{BenchError, timing};
+use rectify_kernels::{Buffer, Error, Isa, measure};
+use std::{fs, path::Path, time::Instant};
+
+/// Elements of each array that the bandwidth is measured on: 64 MiB, beyond most caches.
+const SWEEP: usize = 16 << 20;
+
+/// A rayon pool of that many threads.
+///
+/// # Errors
+/// [`BenchError::Threads`] if it is 0, or more than the system gives.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool, BenchError> {
+    let refuse = |why: String| BenchError::Threads { threads, why };
+    if threads == 0 || threads > rayon::max_num_threads() {
+        return Err(refuse(format!("must be at least 1 and at most {}", rayon::max_num_threads())));
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| refuse(e.to_string()))
+}
+
+/// The processor's name, where the system tells (Linux).
+pub fn processor() -> Option<String> {
+    processor_in(&fs::read_to_string("/proc/cpuinfo").ok()?)
+}
+
+fn processor_in(cpuinfo: &str) -> Option<String> {
+    let value = |key: &str| {
+        let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(k, v)| k.trim() == key && !v.trim().is_empty()).map(|(_, v)| v.trim().to_owned())
+    };
+    let arm = || Some(format!("implementer {}, part {}", value("CPU implementer")?, value("CPU part")?));
+    value("model name").or_else(|| value("Model")).or_else(arm)
+}
+
+/// One of the first processor's caches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// 1, 2 or 3.
+    pub level: usize,
+    /// `Data`, `Instruction` or `Unified`.
+    pub kind: String,
+    /// Its size.
+    pub bytes: usize,
+    /// How many processors share it.
+    pub shared_by: usize,
+}
+
+/// The first processor's caches, where the system tells (Linux); else none.
+pub fn caches() -> Vec<Cache> {
+    caches_under(Path::new("/sys/devices/system/cpu/cpu0/cache"))
+}
+
+fn caches_under(folder: &Path) -> Vec<Cache> {
+    let one = |i: usize| {
+        let read = |file| {
+            let text = fs::read_to_string(folder.join(format!("index{i}")).join(file)).ok()?;
+            Some(text.trim().to_owned())
+        };
+        Some(Cache {
+            level: read("level")?.parse().ok()?,
+            kind: read("type")?,
+            bytes: bytes(&read("size")?)?,
+            shared_by: read("shared_cpu_list").map_or(1, |list| processors(&list)),
+        })
+    };
+    (0..8).map_while(one).collect()
+}
+
+/// `32K` or `32M`.
+fn bytes(size: &str) -> Option<usize> {
+    let (number, unit) = match size.char_indices().last()? {
+        (at, 'K') => (&size[..at], 1 << 10),
+        (at, 'M') => (&size[..at], 1 << 20),
+        (at, 'G') => (&size[..at], 1 << 30),
+        _ => (size, 1),
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+/// How many processors a list such as `0-3,8` names.
+fn processors(list: &str) -> usize {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    };
+    list.split(',').filter_map(count).sum::<usize>().max(1)
+}
+
+/// Why an instruction set is or is not the one that is used.
+pub fn describe(isa: Isa, chosen: Isa) -> String {
+    match isa.missing_features() {
+        None => format!("not of this architecture, {}", std::env::consts::ARCH),
+        Some(missing) if !missing.is_empty() => format!("the processor lacks {}", missing.join(", ")),
+        _ if isa == chosen && std::env::var_os("RECTIFY_ISA").is_some() => "chosen by RECTIFY_ISA".into(),
+        _ if isa == chosen => "chosen, the best of this processor".into(),
+        _ if isa > chosen => "found, not chosen: RECTIFY_ISA names another".into(),
+        _ => format!("found, not chosen: {chosen} is better"),
+    }
+}
+
+/// The FMA peak of a pool of so many threads, GFLOP/s, measured for about so many seconds.
+///
+/// # Errors
+/// No such pool.
+pub fn fma_peak(isa: Isa, threads: usize, seconds: f64) -> Result<f64, BenchError> {
+    Ok(pool(threads)?.install(|| {
+        let mut peak = timing::Peak::new(isa);
+        let start = Instant::now();
+        loop {
+            peak.sample();
+            if start.elapsed().as_secs_f64() >= seconds {
+                return peak.median();
+            }
+        }
+    }))
+}
+
+/// Memory bandwidth, GB/s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bandwidth {
+    /// Of reading.
+    pub read: f64,
+    /// Of the triad `a = b + 3·c`, counting two reads and a write.
+    pub triad: f64,
+}
+
+/// The memory bandwidth of a pool of so many threads, measured for about so many seconds on arrays of 64 MiB.
+///
+/// # Errors
+/// No such pool.
+pub fn bandwidth(isa: Isa, threads: usize, seconds: f64) -> Result<Bandwidth, BenchError> {
+    bandwidth_of(isa, threads, seconds, SWEEP)
+}
+
+fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Bandwidth, BenchError> {
+    let (mut a, b, c) = (Buffer::zeroed(len), Buffer::zeroed(len), Buffer::zeroed(len));
+    let gigabytes = (len * size_of::<f32>()) as f64 / 1e9;
+    let measured = pool(threads)?.install(|| {
+        let (mut reads, mut triads) = (Vec::new(), Vec::new());
+        let begin = Instant::now();
+        while reads.is_empty() || begin.elapsed().as_secs_f64() < seconds {
+            let start = Instant::now();
+            std::hint::black_box(measure::read(isa, &b));
+            reads.push(gigabytes / start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            measure::triad(isa, &mut a, &b, &c)?;
+            triads.push(3.0 * gigabytes / start.elapsed().as_secs_f64());
+        }
+        Ok::<_, Error>(Bandwidth { read: timing::median(reads), triad: timing::median(triads) })
+    });
+    Ok(measured?)
+}
+
+/// The largest memory that this process has held so far, in MiB, where the system tells (Linux).
+pub fn peak_mib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?;
+    kib.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_have_names() {
+        let x86 = "processor\t: 0\nmodel name\t: AMD EPYC 9R14\nflags\t\t: fpu\n";
+        assert_eq!(processor_in(x86).as_deref(), Some("AMD EPYC 9R14"));
+        let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n";
+        assert_eq!(processor_in(arm).as_deref(), Some("implementer 0x41, part 0xd40"));
+        assert_eq!(processor_in("model name\t:\n"), None);
+    }
+
+    #[test]
+    fn caches_are_read_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for (i, (level, kind, size, shared)) in
+            [("1", "Data", "32K", "0"), ("3", "Unified", "32M", "0-3,8,10-11")].into_iter().enumerate()
+        {
+            let index = folder.path().join(format!("index{i}"));
+            fs::create_dir(&index).unwrap();
+            for (file, text) in [("level", level), ("type", kind), ("size", size), ("shared_cpu_list", shared)] {
+                fs::write(index.join(file), format!("{text}\n")).unwrap();
+            }
+        }
+        let found = caches_under(folder.path());
+        assert_eq!(found[0], Cache { level: 1, kind: "Data".into(), bytes: 32 << 10, shared_by: 1 });
+        assert_eq!(found[1], Cache { level: 3, kind: "Unified".into(), bytes: 32 << 20, shared_by: 7 });
+        assert_eq!((found.len(), caches_under(Path::new("no such folder")).len()), (2, 0));
+    }
+
+    #[test]
+    fn peak_and_bandwidth_are_positive() {
+        assert!(fma_peak(Isa::Portable, 2, 0.0).unwrap() > 0.0);
+        let found = bandwidth_of(Isa::Portable, 2, 0.0, 1000).unwrap();
+        assert!(found.read > 0.0 && found.triad > 0.0, "{found:?}");
+        assert!(matches!(pool(0), Err(BenchError::Threads { threads: 0, .. })));
+        assert!(pool(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn every_instruction_set_has_a_reason() {
+        for isa in Isa::ALL {
+            let text = describe(isa, Isa::Portable);
+            let (available, found) = (isa.is_available(), text.contains("found") || text.contains("chosen"));
+            assert_eq!(available, found, "{isa}: {text}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_peak_of_memory_grows_with_use() {
+        let used = Buffer::from_slice(&vec![1.0; 8 << 20]);
+        assert!(peak_mib().unwrap() >= (used.len() * 4 >> 20) as f64);
+    }
+}
