@@ -10,15 +10,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemError};
 use rectify_kernels::{ConvShape, Error, Isa};
-use std::fmt;
+use std::{fmt, io, path::PathBuf};
 
 mod check;
 mod conv;
+mod json;
 pub mod machine;
 mod tensors;
 mod timing;
+
+pub use json::JsonFile;
 
 /// What is measured on a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,8 +127,25 @@ impl Options {
     /// # Errors
     /// What `RECTIFY_ISA` names is unknown or unsupported.
     pub fn new() -> Result<Options, BenchError> {
+        Ok(Options::with_isa(Isa::best()?))
+    }
+
+    /// This instruction set, all processors, one second, no check.
+    pub fn with_isa(isa: Isa) -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Options { algorithm: Algorithm::Auto, isa: Isa::best()?, threads, seconds: 1.0, check: false })
+        Options { algorithm: Algorithm::Auto, isa, threads, seconds: 1.0, check: false }
+    }
+
+    /// Refuses what cannot be served.
+    ///
+    /// # Errors
+    /// [`BenchError::Seconds`], [`BenchError::Threads`], an instruction set that the processor lacks.
+    pub fn validate(&self) -> Result<(), BenchError> {
+        if !(0.0..=86400.0).contains(&self.seconds) {
+            return Err(BenchError::Seconds(self.seconds));
+        }
+        machine::check_threads(self.threads)?;
+        Ok(self.isa.require().map(drop)?)
     }
 }
 
@@ -191,9 +211,25 @@ pub enum BenchError {
     /// The tensors need more memory than there is.
     #[error("the tensors need {0} MiB, more than there is")]
     Memory(usize),
+    /// A file cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A kernel refuses the problem.
     #[error(transparent)]
     Kernel(#[from] Error),
+}
+
+/// The layers that engines are compared by, such as `A.conv3_2`: `benches/problems/layers.txt`, compiled in.
+///
+/// # Errors
+/// None: the file is well formed, which a test asserts.
+pub fn layers() -> Result<Vec<Problem>, ProblemError> {
+    Problem::parse_file(include_str!("../benches/problems/layers.txt"))
 }
 
 /// Measures one problem.
@@ -201,17 +237,14 @@ pub enum BenchError {
 /// # Errors
 /// [`BenchError`]. A check that fails is no error: see [`Record::failure`].
 pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result<Record, BenchError> {
-    if !(0.0..=86400.0).contains(&options.seconds) {
-        return Err(BenchError::Seconds(options.seconds));
-    }
-    let isa = options.isa.require()?;
+    options.validate()?;
     problem.shape.check()?;
     reserve(&problem.shape)?;
     let measured = machine::pool(options.threads)?.install(|| match direction {
         Direction::Forward => conv::forward(&problem.shape, options),
         Direction::BackwardData => conv::backward_data(&problem.shape, options),
         Direction::BackwardWeights => conv::backward_weights(&problem.shape, options),
-        _ => unimplemented!(),
+        _ => Err(BenchError::UnknownDirection(direction.to_string())),
     })?;
     let is_conv = matches!(direction, Direction::Forward | Direction::BackwardData | Direction::BackwardWeights);
     let gflops = is_conv.then(|| problem.shape.flops() / measured.median_s / 1e9);
@@ -222,7 +255,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         direction,
         algorithm: is_conv.then_some(options.algorithm),
         kernel: measured.kernel,
-        isa: isa.name(),
+        isa: options.isa.name(),
         threads: options.threads,
         median_s: measured.median_s,
         gflops,

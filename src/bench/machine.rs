@@ -7,16 +7,25 @@ use std::{fs, path::Path, time::Instant};
 /// Elements of each array that the bandwidth is measured on: 64 MiB, beyond most caches.
 const SWEEP: usize = 16 << 20;
 
+/// Most threads of a pool: beyond any machine's processors, and few enough that their stacks fit.
+const MOST_THREADS: usize = 4096;
+
+/// Refuses a number of threads that is 0 or beyond all reason.
+pub(super) fn check_threads(threads: usize) -> Result<(), BenchError> {
+    if (1..=MOST_THREADS).contains(&threads) {
+        return Ok(());
+    }
+    Err(BenchError::Threads { threads, why: format!("must be at least 1 and at most {MOST_THREADS}") })
+}
+
 /// A rayon pool of that many threads.
 ///
 /// # Errors
 /// [`BenchError::Threads`] if it is 0, or more than the system gives.
 pub fn pool(threads: usize) -> Result<rayon::ThreadPool, BenchError> {
-    let refuse = |why: String| BenchError::Threads { threads, why };
-    if threads == 0 || threads > rayon::max_num_threads() {
-        return Err(refuse(format!("must be at least 1 and at most {}", rayon::max_num_threads())));
-    }
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| refuse(e.to_string()))
+    check_threads(threads)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| BenchError::Threads { threads, why: e.to_string() })
 }
 
 /// The processor's name, where the system tells (Linux).

@@ -1,12 +1,166 @@
-//! `rectify bench`: times convolutions.
+//! `rectify bench`: times kernels.
 
-use super::Failure;
+use super::{Failure, say};
+use rectify::bench::{self, Algorithm, BenchError, Direction, JsonFile, Options, Record};
+use rectify::problem::Problem;
+use rectify_kernels::Isa;
+use std::path::{Path, PathBuf};
 
-/// Times convolutions against the machine's peak and checks them
+/// Times kernels against the machine's peak, measured in the same run, and checks their results
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Problems in the notation of oneDNN's benchdnn, one a line
+    ///
+    /// Without a file and without --problem: the built-in list, benches/problems/layers.txt.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A problem such as mb1ic96ih56oc256oh56kh3ph1, or the name of one in the built-in list; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = parse_problem)]
+    pub problem: Vec<Problem>,
+    /// forward, backward-data, backward-weights, prelu-forward or prelu-backward
+    #[arg(long, default_value_t = Direction::Forward)]
+    pub direction: Direction,
+    /// auto or direct
+    #[arg(long, default_value_t = Algorithm::Auto)]
+    pub algorithm: Algorithm,
+    /// portable, avx2, avx512 or neon [default: RECTIFY_ISA, or the best of this processor]
+    #[arg(long)]
+    pub isa: Option<Isa>,
+    /// Threads [default: one for each processor core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Seconds of timed runs a problem
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    pub seconds: f64,
+    /// Compares the results with the naive reference; exit code 1 if a problem fails
+    #[arg(long)]
+    pub check: bool,
+    /// Writes a line of JSON a problem
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
 
 /// Runs the subcommand.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("bench is not there yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let options = options(&args)?;
+    let problems = problems(&args)?;
+    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
+    let table = Table::new(&problems, &args);
+    let threads = if options.threads == 1 { "thread" } else { "threads" };
+    say(format_args!("{}, {}, {} {threads}", args.direction, options.isa, options.threads))?;
+    say(table.header())?;
+    let mut failed = Vec::new();
+    for problem in &problems {
+        let record =
+            bench::run(problem, args.direction, &options).map_err(|e| with_context(failure(e), &problem.label()))?;
+        say(table.row(&record))?;
+        if let Some(json) = &mut json {
+            json.line(&record).map_err(failure)?;
+        }
+        failed.extend(record.failure.map(|why| format!("{}: {why}", record.name)));
+    }
+    json.map_or(Ok(()), JsonFile::finish).map_err(failure)?;
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        let count = format!("{} of {} checks failed", failed.len(), problems.len());
+        Err(Failure::failed(format_args!("{count}: {}", failed.join("; "))))
+    }
+}
+
+/// A descriptor or, where it is none, a name of the built-in list.
+fn parse_problem(text: &str) -> Result<Problem, String> {
+    let named = bench::layers().ok().and_then(|all| all.into_iter().find(|p| p.name == text));
+    named.map_or_else(|| Problem::parse(text).map_err(|e| e.to_string()), Ok)
+}
+
+fn options(args: &Args) -> Result<Options, Failure> {
+    let mut options = Options::with_isa(match args.isa {
+        Some(isa) => isa.require().map_err(Failure::usage)?,
+        None => Isa::best().map_err(Failure::usage)?,
+    });
+    options.threads = args.threads.unwrap_or(options.threads);
+    (options.algorithm, options.seconds, options.check) = (args.algorithm, args.seconds, args.check);
+    options.validate().map_err(failure)?;
+    Ok(options)
+}
+
+fn problems(args: &Args) -> Result<Vec<Problem>, Failure> {
+    let mut problems = match &args.file {
+        Some(path) => read(path)?,
+        None if args.problem.is_empty() => bench::layers().map_err(Failure::failed)?,
+        None => Vec::new(),
+    };
+    problems.extend(args.problem.iter().cloned());
+    Ok(problems)
+}
+
+fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
+    let about = |e: &dyn std::fmt::Display| Failure::failed(format_args!("{}: {e}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| about(&e))?;
+    let problems = Problem::parse_file(&text).map_err(|e| about(&e))?;
+    if problems.is_empty() { Err(about(&"holds no problem")) } else { Ok(problems) }
+}
+
+/// What the user may mend on the command line is wrong usage.
+pub(super) fn failure(e: BenchError) -> Failure {
+    match e {
+        BenchError::Seconds(_) | BenchError::Threads { .. } => Failure::usage(e),
+        _ => Failure::failed(e),
+    }
+}
+
+fn with_context(failure: Failure, label: &str) -> Failure {
+    match failure {
+        Failure::Usage(text) => Failure::Usage(text),
+        Failure::Failed(text) => Failure::Failed(format!("{label}: {text}")),
+    }
+}
+
+/// The columns: those of the direction, and of a check where there is one.
+struct Table {
+    /// Width of the names.
+    names: usize,
+    is_prelu: bool,
+    check: bool,
+}
+
+impl Table {
+    fn new(problems: &[Problem], args: &Args) -> Table {
+        let names = problems.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).max("problem".len());
+        let is_prelu = matches!(args.direction, Direction::PreluForward | Direction::PreluBackward);
+        Table { names, is_prelu, check: args.check }
+    }
+
+    fn header(&self) -> String {
+        let speed = if self.is_prelu { ["GB/s", "", ""] } else { ["GFLOP/s", "peak", "%"] };
+        self.line("problem", "ms", speed, ["max error", "exact"], "kernel")
+    }
+
+    fn row(&self, r: &Record) -> String {
+        let (error, exact) = (r.max_rel_err.map(|e| format!("{e:.1e}")), r.exact.map(|x| if x { "yes" } else { "NO" }));
+        let check = [error.as_deref().unwrap_or("-"), exact.unwrap_or("-")];
+        let number = |x: Option<f64>, scale: f64| x.map(|x| format!("{:.1}", x * scale)).unwrap_or_default();
+        let speed = if self.is_prelu {
+            [number(r.gbytes_per_s, 1.0), String::new(), String::new()]
+        } else {
+            [number(r.gflops, 1.0), number(r.peak_gflops, 1.0), number(r.ratio_to_peak, 100.0)]
+        };
+        let last = match &r.failure {
+            Some(why) => format!("{}  FAILED: {why}", r.kernel),
+            None => r.kernel.clone(),
+        };
+        self.line(&r.name, &format!("{:.3}", r.median_s * 1e3), speed.each_ref().map(String::as_str), check, &last)
+    }
+
+    fn line(&self, name: &str, ms: &str, speed: [&str; 3], check: [&str; 2], kernel: &str) -> String {
+        let mut line = format!("{name:<0$} {ms:>10} {1:>9}", self.names, speed[0]);
+        if !self.is_prelu {
+            line += &format!(" {:>9} {:>6}", speed[1], speed[2]);
+        }
+        if self.check {
+            line += &format!(" {:>9} {:>5}", check[0], check[1]);
+        }
+        line + "  " + kernel
+    }
 }
