@@ -320,25 +320,25 @@ impl BackwardWeights {
         }
     }
 
-    /// Writes a unit's sums to where they belong in OIHW.
+    /// Writes a unit's sums to where they belong in OIHW: for each output channel one contiguous stretch.
     fn unpack(&self, unit: usize, sums: &[f32], dw: Shared) {
         let (group, block, panel) = self.place(unit);
         let (s, taps) = (&self.shape, self.rows.taps.len() * self.cols.taps.len());
         let lanes = self.offsets.len() / taps;
+        let inputs = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
         for (o, block_out) in panel.clone().zip(sums.chunks_exact(self.offsets.len() * LANES)) {
-            for (row, line) in block_out.chunks_exact(LANES).enumerate() {
-                let (tap, i) = (row / lanes, block * LANES + row % lanes);
-                for (lane, &v) in line.iter().enumerate() {
-                    let (oc, i) = match self.depthwise {
-                        true => (group * LANES + lane, 0),
-                        false => (group * self.goc + o * LANES + lane, i),
-                    };
-                    let valid = if self.depthwise { oc < s.oc } else { o * LANES + lane < self.goc && i < self.gic };
-                    if valid {
-                        let at = (oc * s.group_ic() + i) * taps + tap;
+            for lane in 0..LANES.min(self.goc - o * LANES) {
+                let oc = group * self.goc + o * LANES + lane;
+                if oc >= s.oc {
+                    break;
+                }
+                let at = (oc * s.group_ic() + block * LANES) * taps;
+                for i in 0..inputs {
+                    for tap in 0..taps {
+                        let v = block_out[(tap * lanes + i) * LANES + lane];
                         // SAFETY: an index into OIHW of a channel pair below the shape's, whose length `run` has
                         // checked; each pair belongs to one unit.
-                        unsafe { dw.ptr().add(at).write(v) };
+                        unsafe { dw.ptr().add(at + i * taps + tap).write(v) };
                     }
                 }
             }

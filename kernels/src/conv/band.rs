@@ -2,8 +2,12 @@
 
 use super::pass::{Pass, Strides};
 use super::tile::{ROWS, Run, accumulate, accumulate_lanes, part};
+use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
+
+/// Weights of a chunk that stay in the second cache while tile after tile uses them: 256 KiB.
+const WEIGHTS: usize = 1 << 16;
 
 /// Bias, slopes (each 16 for a block of output channels) and where the pre-activation goes: the epilogue's pointers,
 /// null for what there is not.
@@ -46,48 +50,42 @@ struct Step {
 impl Kernel for Band<'_> {
     type Output = ();
 
+    /// Panels share a chunk of the input while it is in the first cache, as many as keep their weights in the second.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let most = if self.pass.depthwise { 1 } else { self.pass.most_vectors.min(S::TILE_VECTORS) };
-        let parts = self.blocks.len().div_ceil(most);
-        for panel in 0..parts {
-            let (start, vectors) = part(self.blocks.len(), parts, panel);
-            let block = self.blocks.start + start;
+        let fit = WEIGHTS / (LANES * self.pass.k.min(CHUNK * LANES)).max(1) / most * most;
+        let shares = self.blocks.len().div_ceil(fit.max(most));
+        for share in 0..shares {
+            let (start, len) = part(self.blocks.len(), shares, share);
+            let blocks = self.blocks.start + start..self.blocks.start + start + len;
             for (i, chunk) in self.pass.chunks.iter().enumerate() {
-                let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block };
+                let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block: 0 };
                 let runs = &self.pass.runs[chunk.runs.clone()];
                 // SAFETY: whoever made the band promises that its pointers reach what pass, strides and ranges ask.
-                unsafe {
-                    let w = self.w.add((block * self.pass.k + chunk.k) * LANES);
-                    match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.sweep::<S, 4>(s, runs, w, step),
-                        3 if S::TILE_VECTORS >= 3 => self.sweep::<S, 3>(s, runs, w, step),
-                        2 if S::TILE_VECTORS >= 2 => self.sweep::<S, 2>(s, runs, w, step),
-                        _ => self.sweep::<S, 1>(s, runs, w, step),
-                    }
-                }
+                unsafe { self.sweep(s, most, runs, self.w.add(chunk.k * LANES), step, blocks.clone()) };
             }
         }
     }
 }
 
 impl Band<'_> {
-    /// All the band's pixels, `J` blocks of output channels, one chunk.
+    /// All the band's pixels, a range of blocks of output channels in panels of at most `most`, one chunk.
     #[inline(always)]
-    unsafe fn sweep<S: Simd, const J: usize>(&self, s: S, runs: &[Run], w: *const f32, step: Step) {
+    unsafe fn sweep<S: Simd>(&self, s: S, most: usize, runs: &[Run], w: *const f32, step: Step, blocks: Range<usize>) {
         let cols = self.pass.cols.count;
         let pixels = self.images * self.rows * cols;
         let tiles = pixels.div_ceil(ROWS);
+        let panels = blocks.len().div_ceil(most);
+        let (a, b) = (&self.in_strides, &self.out_strides);
+        let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
         let (mut image, mut row, mut col) = (0, 0, 0);
         for tile in 0..tiles {
             let (_, len) = part(pixels, tiles, tile);
             let mut x = [self.x; ROWS];
             let mut y = [0; ROWS];
             for i in 0..len {
-                let (a, b) = (&self.in_strides, &self.out_strides);
-                let (rows_in, cols_in) = (&self.pass.rows, &self.pass.cols);
-                x[i] =
-                    x[i].wrapping_add(image * a.image + row * rows_in.in_step * a.row + col * cols_in.in_step * a.col);
+                x[i] = x[i].wrapping_add(image * a.image + row * in_row + col * in_col);
                 y[i] = image * b.image + row * b.row + col * b.col;
                 col += 1;
                 if col == cols {
@@ -97,16 +95,46 @@ impl Band<'_> {
                     (image, row) = (image + 1, 0);
                 }
             }
-            // SAFETY: the caller's promise; the tile's pixels are the band's.
-            unsafe {
-                match len {
-                    1 => self.tile::<S, 1, J>(s, runs, w, &x, &y, step),
-                    2 => self.tile::<S, 2, J>(s, runs, w, &x, &y, step),
-                    3 => self.tile::<S, 3, J>(s, runs, w, &x, &y, step),
-                    4 => self.tile::<S, 4, J>(s, runs, w, &x, &y, step),
-                    5 => self.tile::<S, 5, J>(s, runs, w, &x, &y, step),
-                    _ => self.tile::<S, ROWS, J>(s, runs, w, &x, &y, step),
+            for panel in 0..panels {
+                let (start, vectors) = part(blocks.len(), panels, panel);
+                let block = blocks.start + start;
+                let step = Step { block, ..step };
+                // SAFETY: the caller's promise; the tile's pixels are the band's.
+                unsafe {
+                    let w = w.add(block * self.pass.k * LANES);
+                    match vectors {
+                        4 if S::TILE_VECTORS >= 4 => self.rows::<S, 4>(s, len, runs, w, &x, &y, step),
+                        3 if S::TILE_VECTORS >= 3 => self.rows::<S, 3>(s, len, runs, w, &x, &y, step),
+                        2 if S::TILE_VECTORS >= 2 => self.rows::<S, 2>(s, len, runs, w, &x, &y, step),
+                        _ => self.rows::<S, 1>(s, len, runs, w, &x, &y, step),
+                    }
                 }
+            }
+        }
+    }
+
+    /// A tile of as many pixels as there are.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const J: usize>(
+        &self,
+        s: S,
+        len: usize,
+        runs: &[Run],
+        w: *const f32,
+        x: &[*const f32; ROWS],
+        y: &[usize; ROWS],
+        step: Step,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match len {
+                1 => self.tile::<S, 1, J>(s, runs, w, x, y, step),
+                2 => self.tile::<S, 2, J>(s, runs, w, x, y, step),
+                3 => self.tile::<S, 3, J>(s, runs, w, x, y, step),
+                4 => self.tile::<S, 4, J>(s, runs, w, x, y, step),
+                5 => self.tile::<S, 5, J>(s, runs, w, x, y, step),
+                _ => self.tile::<S, ROWS, J>(s, runs, w, x, y, step),
             }
         }
     }

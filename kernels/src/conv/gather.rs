@@ -56,10 +56,11 @@ impl Window {
                 }
                 if channel.is_multiple_of(LANES) && lanes == LANES {
                     out.copy_from_slice(&x[source(channel)..][..out.len()]);
-                } else if channel % LANES + valid <= LANES {
+                } else if channel.is_multiple_of(LANES) && valid == 3 && lanes == 3 {
+                    // The planes of a colour image.
                     let from = &x[source(channel)..];
-                    for (to, from) in out.chunks_exact_mut(lanes).zip(from.chunks(LANES)) {
-                        to[..valid].copy_from_slice(&from[..valid]);
+                    for (to, from) in out.as_chunks_mut::<3>().0.iter_mut().zip(from.chunks_exact(LANES)) {
+                        *to = [from[0], from[1], from[2]];
                     }
                 } else {
                     for lane in 0..valid {
