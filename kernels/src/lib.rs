@@ -6,15 +6,23 @@
 
 mod buffer;
 pub mod conv;
+pub mod dropout;
+pub mod elementwise;
 pub(crate) mod error;
+pub mod im2col;
 mod isa;
 pub mod layout;
 pub mod linear;
+pub mod loss;
 pub mod measure;
+pub mod pool;
+pub mod prelu;
 pub mod reference;
 mod shape;
 pub mod simd;
 mod threads;
+mod sum;
+mod task;
 
 pub use buffer::Buffer;
 pub use error::Error;

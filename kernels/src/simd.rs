@@ -86,6 +86,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the array holds 16 lanes.
         unsafe { self.load(a.as_ptr()) }
     }
+    /// Stores the lanes in an array.
+    #[inline(always)]
+    fn write(self, to: &mut [f32; 16], v: Self::V) {
+        // SAFETY: the array holds 16 lanes.
+        unsafe { self.store(to.as_mut_ptr(), v) }
+    }
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.

@@ -1,0 +1,101 @@
+//! Operations on each element alone: the optimiser's step and addition.
+
+use crate::error::check_len;
+use crate::task::{ELEMENTS, pixels, pixels_mut};
+use crate::{Error, Isa, Kernel, Simd};
+use rayon::prelude::*;
+
+/// The hyper-parameters of a step.
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    lr: f32,
+    momentum: f32,
+    weight_decay: f32,
+}
+
+struct Sgd<'a> {
+    w: &'a mut [f32],
+    grad: &'a [f32],
+    velocity: &'a mut [f32],
+    rates: Rates,
+}
+
+impl Kernel for Sgd<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Rates { lr, momentum, weight_decay } = self.rates;
+        let (minus_lr, mu, lambda) = (s.splat(-lr), s.splat(momentum), s.splat(weight_decay));
+        let (w, w_rest) = self.w.as_chunks_mut();
+        let (grad, grad_rest) = self.grad.as_chunks();
+        let (velocity, velocity_rest) = self.velocity.as_chunks_mut();
+        for ((w, grad), velocity) in w.iter_mut().zip(grad).zip(velocity) {
+            let old = s.vector(w);
+            let v = s.fma(mu, s.vector(velocity), s.fma(lambda, old, s.vector(grad)));
+            s.write(velocity, v);
+            s.write(w, s.fma(minus_lr, v, old));
+        }
+        for ((w, grad), velocity) in w_rest.iter_mut().zip(grad_rest).zip(velocity_rest) {
+            *velocity = momentum.mul_add(*velocity, weight_decay.mul_add(*w, *grad));
+            *w = (-lr).mul_add(*velocity, *w);
+        }
+    }
+}
+
+/// One step of stochastic gradient descent with momentum and weight decay, in PyTorch's form:
+/// `v = μ·v + (g + λ·w)`, then `w = w − lr·v`; each line's products and sums are fused multiply-adds, innermost
+/// `fma(λ, w, g)`, then `fma(μ, v, ·)`, then `fma(−lr, v, w)`.
+///
+/// # Errors
+/// Slices of different lengths, a rate that is not finite.
+pub fn sgd_step(
+    isa: Isa,
+    w: &mut [f32],
+    grad: &[f32],
+    velocity: &mut [f32],
+    lr: f32,
+    momentum: f32,
+    weight_decay: f32,
+) -> Result<(), Error> {
+    check_len("gradient", grad.len(), w.len())?;
+    check_len("velocity", velocity.len(), w.len())?;
+    for (what, value) in [("learning rate", lr), ("momentum", momentum), ("weight decay", weight_decay)] {
+        if !value.is_finite() {
+            return Err(Error::Value { what, value: value.to_string(), why: "is not finite" });
+        }
+    }
+    let rates = Rates { lr, momentum, weight_decay };
+    let tasks = w.par_chunks_mut(ELEMENTS).zip(grad.par_chunks(ELEMENTS)).zip(velocity.par_chunks_mut(ELEMENTS));
+    tasks.for_each(|((w, grad), velocity)| isa.dispatch(Sgd { w, grad, velocity, rates }));
+    Ok(())
+}
+
+struct Add<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl Kernel for Add<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let whole = self.y.len() / crate::LANES * crate::LANES;
+        let ((y, y_rest), (x, x_rest)) = (self.y.split_at_mut(whole), self.x.split_at(whole));
+        for (y, x) in pixels_mut(y).iter_mut().zip(pixels(x)) {
+            let sum = s.add(s.vector(y), s.vector(x));
+            s.write(y, sum);
+        }
+        y_rest.iter_mut().zip(x_rest).for_each(|(y, x)| *y += x);
+    }
+}
+
+/// `y = y + x`.
+///
+/// # Errors
+/// Slices of different lengths.
+pub fn add_in_place(isa: Isa, y: &mut [f32], x: &[f32]) -> Result<(), Error> {
+    check_len("x", x.len(), y.len())?;
+    let tasks = y.par_chunks_mut(ELEMENTS).zip(x.par_chunks(ELEMENTS));
+    tasks.for_each(|(y, x)| isa.dispatch(Add { y, x }));
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Max pooling: the largest pixel of each window and where it lies.
+
+use super::PoolShape;
+use crate::error::check_len;
+use crate::task::{pixels, pixels_mut, plane_len, units};
+use crate::{Error, Isa, Kernel, LANES, Simd};
+use rayon::prelude::*;
+
+struct Forward<'a> {
+    shape: &'a PoolShape,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    index: Option<&'a mut [u32]>,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (shape, out) = (self.shape, self.shape.output());
+        let (x, y) = (pixels(self.x), pixels_mut(self.y));
+        let mut index = self.index.map(|i| i.as_chunks_mut::<LANES>().0);
+        for r in 0..out.h {
+            for c in 0..out.w {
+                let (rows, columns) = (shape.rows(r), shape.columns(c));
+                let first = rows.start * shape.w + columns.start;
+                let mut best = s.vector(&x[first]);
+                // Lanes of positions: their bits pass through the selects untouched.
+                let mut at = s.splat(f32::from_bits(first as u32));
+                for row in rows {
+                    let start = row * shape.w + columns.start;
+                    for (i, pixel) in (start..).zip(&x[start..][..columns.len()]) {
+                        let v = s.vector(pixel);
+                        let here = s.splat(f32::from_bits(i as u32));
+                        let (larger, nan) = (s.gt(v, best), s.is_nan(v));
+                        at = s.select(nan, here, s.select(larger, here, at));
+                        best = s.select(nan, v, s.select(larger, v, best));
+                    }
+                }
+                s.write(&mut y[r * out.w + c], best);
+                if let Some(index) = &mut index {
+                    index[r * out.w + c] = s.to_array(at).map(f32::to_bits);
+                }
+            }
+        }
+    }
+}
+
+/// The largest pixel of each window, blocked in and out.
+///
+/// Of equal pixels (−0.0 equals +0.0) the first is taken; if there is a NaN, the last NaN. `index`, as long as `y`,
+/// becomes the position of the pixel taken, `row·w + column` in its plane, for [`max_backward`].
+///
+/// # Errors
+/// A shape that [`PoolShape::check`] refuses, a length that does not fit it.
+pub fn max_forward(
+    isa: Isa,
+    shape: &PoolShape,
+    x: &[f32],
+    y: &mut [f32],
+    index: Option<&mut [u32]>,
+) -> Result<(), Error> {
+    shape.check()?;
+    let (input, output) = (shape.input(), shape.output());
+    check_len("x", x.len(), input.blocked_len())?;
+    check_len("y", y.len(), output.blocked_len())?;
+    check_len("index", index.as_ref().map_or(y.len(), |i| i.len()), y.len())?;
+    let (ilen, olen) = (plane_len(&input), plane_len(&output));
+    let planes = x.par_chunks(ilen).zip(y.par_chunks_mut(olen)).with_min_len(units(ilen));
+    match index {
+        None => planes.for_each(|(x, y)| isa.dispatch(Forward { shape, x, y, index: None })),
+        Some(index) => planes
+            .zip(index.par_chunks_mut(olen))
+            .for_each(|((x, y), index)| isa.dispatch(Forward { shape, x, y, index: Some(index) })),
+    }
+    Ok(())
+}
+
+/// `dx`, overwritten: each `dy` is added to the pixel that its window's maximum came from, window by window.
+///
+/// `index` is what [`max_forward`] stored.
+///
+/// # Errors
+/// A shape that [`PoolShape::check`] refuses, a length that does not fit it, an index outside the plane.
+pub fn max_backward(_isa: Isa, shape: &PoolShape, index: &[u32], dy: &[f32], dx: &mut [f32]) -> Result<(), Error> {
+    shape.check()?;
+    let (input, output) = (shape.input(), shape.output());
+    check_len("dy", dy.len(), output.blocked_len())?;
+    check_len("index", index.len(), output.blocked_len())?;
+    check_len("dx", dx.len(), input.blocked_len())?;
+    let (ilen, olen) = (plane_len(&input), plane_len(&output));
+    let planes = dx.par_chunks_mut(ilen).zip(dy.par_chunks(olen)).zip(index.par_chunks(olen));
+    planes.with_min_len(units(ilen)).try_for_each(|((dx, dy), index)| {
+        dx.fill(0.0);
+        let dx = pixels_mut(dx);
+        for (dy, index) in pixels(dy).iter().zip(index.as_chunks::<LANES>().0) {
+            for lane in 0..LANES {
+                let Some(pixel) = dx.get_mut(index[lane] as usize) else {
+                    let (what, value) = ("index", index[lane] as usize);
+                    return Err(Error::Shape { what, value, why: "lies outside the plane" });
+                };
+                pixel[lane] += dy[lane];
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,28 @@
+//! How work is cut into tasks for the current rayon pool. The cuts never change a result.
+
+use crate::{Dims, LANES};
+
+/// Elements that a task should have at least, so that starting it costs little beside running it.
+pub(crate) const ELEMENTS: usize = 1 << 14;
+
+/// How many units of `len` elements make a task.
+pub(crate) fn units(len: usize) -> usize {
+    (ELEMENTS / len.max(1)).max(1)
+}
+
+/// Elements of a plane: one block of 16 channels of one image.
+pub(crate) fn plane_len(d: &Dims) -> usize {
+    d.plane() * LANES
+}
+
+/// The pixels of blocked data.
+#[inline(always)]
+pub(crate) fn pixels(x: &[f32]) -> &[[f32; LANES]] {
+    x.as_chunks().0
+}
+
+/// The pixels of blocked data.
+#[inline(always)]
+pub(crate) fn pixels_mut(x: &mut [f32]) -> &mut [[f32; LANES]] {
+    x.as_chunks_mut().0
+}
