@@ -20,9 +20,9 @@ pub mod prelu;
 pub mod reference;
 mod shape;
 pub mod simd;
-mod threads;
 mod sum;
 mod task;
+mod threads;
 
 pub use buffer::Buffer;
 pub use error::Error;
