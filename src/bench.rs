@@ -18,6 +18,7 @@ mod check;
 mod conv;
 mod json;
 pub mod machine;
+mod prelu;
 mod tensors;
 mod timing;
 
@@ -244,7 +245,8 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         Direction::Forward => conv::forward(&problem.shape, options),
         Direction::BackwardData => conv::backward_data(&problem.shape, options),
         Direction::BackwardWeights => conv::backward_weights(&problem.shape, options),
-        _ => Err(BenchError::UnknownDirection(direction.to_string())),
+        Direction::PreluForward => prelu::forward(problem.shape.output(), options),
+        Direction::PreluBackward => prelu::backward(problem.shape.output(), options),
     })?;
     let is_conv = matches!(direction, Direction::Forward | Direction::BackwardData | Direction::BackwardWeights);
     let gflops = is_conv.then(|| problem.shape.flops() / measured.median_s / 1e9);

@@ -15,7 +15,9 @@ const BUDGET: usize = 1 << 26;
 const LEAST: usize = 4;
 /// The error relative to the largest output that is accepted: well above what chains of 512 products give, well below
 /// what a wrong index does.
-const TOLERANCE: f64 = 2e-5;
+pub(super) const TOLERANCE: f64 = 2e-5;
+/// The same for sums over all pixels of a channel, whose chains are longer.
+pub(super) const SUM_TOLERANCE: f64 = 1e-4;
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,7 +57,7 @@ pub(super) fn forward(s: &ConvShape, x: &[f32], w: &[f32], e: &Epilogued<'_>, y:
             ),
         })
     });
-    Ok(Tally::of(parts)?.verdict().and(padding_is_zero(&d, y), "a padding lane of the output is not zero"))
+    Ok(Tally::of(parts)?.verdict(TOLERANCE).and(padding_is_zero(&d, y), "a padding lane of the output is not zero"))
 }
 
 /// Checks `dx`, blocked.
@@ -73,7 +75,7 @@ pub(super) fn backward_data(s: &ConvShape, dy: &[f32], w: &[f32], dx: &[f32]) ->
             double: reference::conv::backward_data(&one, &wide(&dy), &wide(&w))?,
         })
     });
-    Ok(Tally::of(parts)?.verdict().and(padding_is_zero(&d, dx), "a padding lane of the gradient is not zero"))
+    Ok(Tally::of(parts)?.verdict(TOLERANCE).and(padding_is_zero(&d, dx), "a padding lane of the gradient is not zero"))
 }
 
 /// Checks `dw`, OIHW.
@@ -90,7 +92,7 @@ pub(super) fn backward_weights(s: &ConvShape, x: &[f32], dy: &[f32], dw: &[f32])
             double: reference::conv::backward_weights(&one, &wide(&x), &wide(&dy))?,
         })
     });
-    Ok(Tally::of(parts)?.verdict())
+    Ok(Tally::of(parts)?.verdict(TOLERANCE))
 }
 
 /// Some of `0..total`, at `cost` FMAs each: all that the budget allows, spread over the range by the golden ratio, the
@@ -129,7 +131,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    const EMPTY: Tally = Tally { error: 0.0, largest: 0.0, differing: 0, nonzero: 0, count: 0 };
+    pub const EMPTY: Tally = Tally { error: 0.0, largest: 0.0, differing: 0, nonzero: 0, count: 0 };
 
     pub fn of(parts: impl ParallelIterator<Item = Result<Part, Error>>) -> Result<Tally, Error> {
         parts.map(|part| part.map(|p| Tally::one(&p))).try_reduce(|| Tally::EMPTY, |a, b| Ok(a.and(&b)))
@@ -159,12 +161,12 @@ impl Tally {
         }
     }
 
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self, tolerance: f64) -> Verdict {
         let error = if self.error == 0.0 { 0.0 } else { self.error / self.largest };
         let verdict = Verdict { max_rel_err: Some(error), exact: Some(self.differing == 0), failure: None };
         verdict
             .and(self.nonzero > 0, "all outputs that were compared are zero, which proves nothing")
-            .and(error <= TOLERANCE, &format!("the error {error:.1e} exceeds {TOLERANCE:.0e} of the largest output"))
+            .and(error <= tolerance, &format!("the error {error:.1e} exceeds {tolerance:.0e} of the largest output"))
             .and(
                 self.differing == 0,
                 &format!("{} of {} outputs differ from the reference's bits", self.differing, self.count),
@@ -173,6 +175,15 @@ impl Tally {
 }
 
 impl Verdict {
+    /// Of two results: the larger error, and the first reason to fail.
+    pub fn merge(self, other: Verdict) -> Verdict {
+        Verdict {
+            max_rel_err: self.max_rel_err.zip(other.max_rel_err).map(|(a, b)| a.max(b)),
+            exact: self.exact.zip(other.exact).map(|(a, b)| a && b),
+            failure: self.failure.or(other.failure),
+        }
+    }
+
     /// Fails for this reason, unless it holds or there is a reason already.
     pub fn and(mut self, holds: bool, why: &str) -> Verdict {
         if !holds && self.failure.is_none() {

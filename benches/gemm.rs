@@ -1,0 +1,67 @@
+//! Matrix products, which is what 1×1 convolutions and fully connected layers are, with `matrixmultiply` beside ours.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/textbook.rs"]
+mod textbook;
+
+use common::random;
+use criterion::{Criterion, Throughput};
+use rectify_kernels::conv::{self, Epilogue};
+use rectify_kernels::linear::{self, LinearShape};
+use rectify_kernels::{Buffer, ConvShape, Isa, layout};
+use textbook::{Matrix, assert_close, gemm};
+
+fn main() {
+    common::run(|c| {
+        let isa = Isa::best().expect("RECTIFY_ISA names an instruction set of this processor");
+        pointwise(c, isa, &ConvShape::square(1, 256, 28, 512, 1, 1, 0));
+        fully_connected(c, isa, &LinearShape { n: 64, c: 512, h: 1, w: 1, outputs: 512 });
+    });
+}
+
+fn pointwise(c: &mut Criterion, isa: Isa, s: &ConvShape) {
+    let plan = conv::Forward::new(isa, s, &conv::Options::default()).unwrap();
+    let (x, w) = (random(0, s.input().plain_len()), random(1, s.weight_len()));
+    let (mut blocked, mut packed) = (Buffer::zeroed(s.input().blocked_len()), Buffer::zeroed(plan.packed_len()));
+    layout::nchw_to_blocked(isa, s.input(), &x, &mut blocked).unwrap();
+    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+    let mut y = Buffer::zeroed(s.output().blocked_len());
+    let (mut plain, mut theirs) = (Buffer::zeroed(s.output().plain_len()), Buffer::zeroed(s.output().plain_len()));
+    let product = |y: &mut [f32]| gemm(Matrix::new(&w, s.oc, s.ic), Matrix::new(&x, s.ic, s.ih * s.iw), 0.0, y);
+    plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace).unwrap();
+    layout::blocked_to_nchw(isa, s.output(), &y, &mut plain).unwrap();
+    product(&mut theirs);
+    assert_close(&plain, &theirs);
+
+    let mut group = c.benchmark_group(format!("gemm/pointwise {}x{}x{}", s.oc, s.ih * s.iw, s.ic));
+    group.throughput(Throughput::Elements(s.flops() as u64));
+    group.bench_function("ours", |b| {
+        b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace));
+    });
+    group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
+}
+
+fn fully_connected(c: &mut Criterion, isa: Isa, s: &LinearShape) {
+    let plan = linear::Forward::new(isa, s).unwrap();
+    let (x, w) = (random(0, s.input().plain_len()), random(1, s.weight_len()));
+    let (mut blocked, mut packed) = (Buffer::zeroed(s.input().blocked_len()), Buffer::zeroed(plan.packed_len()));
+    layout::nchw_to_blocked(isa, s.input(), &x, &mut blocked).unwrap();
+    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+    let mut y = Buffer::zeroed(s.output().blocked_len());
+    let (mut plain, mut theirs) = (Buffer::zeroed(s.output().plain_len()), Buffer::zeroed(s.output().plain_len()));
+    let product = |y: &mut [f32]| gemm(Matrix::new(&x, s.n, s.c), Matrix::new(&w, s.outputs, s.c).t(), 0.0, y);
+    plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace).unwrap();
+    layout::blocked_to_nchw(isa, s.output(), &y, &mut plain).unwrap();
+    product(&mut theirs);
+    assert_close(&plain, &theirs);
+
+    let mut group = c.benchmark_group(format!("gemm/linear {}x{}x{}", s.n, s.outputs, s.c));
+    group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
+    group.bench_function("ours", |b| {
+        b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace));
+    });
+    group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
+}

@@ -1,0 +1,33 @@
+//! Max, average and global pooling, forward and backward.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use common::random;
+use criterion::{Criterion, Throughput};
+use rectify_kernels::pool::{self, PoolShape};
+use rectify_kernels::{Buffer, Dims, Isa};
+
+fn main() {
+    common::run(benches);
+}
+
+fn benches(c: &mut Criterion) {
+    let isa = Isa::best().expect("RECTIFY_ISA names an instruction set of this processor");
+    let d = Dims { n: 8, c: 64, h: 32, w: 32 };
+    let shapes =
+        [("2x2", PoolShape::square(d, 2, 2)), ("3x3s2", PoolShape::square(d, 3, 2)), ("global", PoolShape::global(d))];
+    for (name, shape) in shapes {
+        let (input, output) = (shape.input(), shape.output());
+        let x = random(0, input.blocked_len());
+        let (mut y, mut dx) = (Buffer::zeroed(output.blocked_len()), Buffer::zeroed(input.blocked_len()));
+        let mut index = vec![0; output.blocked_len()];
+        let mut group = c.benchmark_group(format!("pool/{name}"));
+        group.throughput(Throughput::Bytes((input.plain_len() * size_of::<f32>()) as u64));
+        group
+            .bench_function("max-forward", |b| b.iter(|| pool::max_forward(isa, &shape, &x, &mut y, Some(&mut index))));
+        group.bench_function("max-backward", |b| b.iter(|| pool::max_backward(isa, &shape, &index, &y, &mut dx)));
+        group.bench_function("average-forward", |b| b.iter(|| pool::average_forward(isa, &shape, &x, &mut y)));
+        group.bench_function("average-backward", |b| b.iter(|| pool::average_backward(isa, &shape, &y, &mut dx)));
+    }
+}
