@@ -4,5 +4,10 @@
 
 pub mod bench;
 pub mod data;
+pub mod hyper;
+pub mod init;
+pub mod model;
+pub mod nn;
 pub mod problem;
 pub mod rng;
+pub mod schedule;
