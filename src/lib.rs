@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod checkpoint;
 pub mod data;
+pub mod file;
 pub mod hyper;
 pub mod init;
 pub mod model;
 pub mod nn;
+pub mod optim;
 pub mod problem;
 pub mod rng;
 pub mod schedule;
+pub mod train;

@@ -1,12 +1,229 @@
 //! `rectify train`: trains a net.
 
-use super::Failure;
+use super::{Failure, say, with_threads};
+use indicatif::{ProgressBar, ProgressStyle};
+use rectify::checkpoint::Checkpoint;
+use rectify::data::{self, Dataset};
+use rectify::init::Init;
+use rectify::model::{Model, ModelError, Training};
+use rectify::schedule::Schedule;
+use rectify::train::{EpochRecord, Event, RunFolder, Slopes, TrainError, Trainer};
+use rectify_kernels::Isa;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Trains a net
+/// Trains a net; without arguments, a small one on the embedded data set, in about a minute on two cores.
+///
+/// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A built-in net (shapes-small, cifar-small, cifar13), made to fit the data, or a TOML file [default:
+    /// shapes-small]
+    #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
+    model: Option<String>,
+    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 in binary, train|test/CLASS/*.jpg|png, or IDX
+    /// [default: shapes]
+    #[arg(long, value_name = "shapes|PATH")]
+    data: Option<String>,
+    /// Passes through the training images
+    #[arg(long)]
+    epochs: Option<u32>,
+    /// End after this many steps in all, with a checkpoint
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Images a step
+    #[arg(long, conflicts_with = "resume")]
+    batch: Option<usize>,
+    /// Learning rate
+    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    lr: Option<f32>,
+    /// Momentum
+    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    momentum: Option<f32>,
+    /// Weight decay, never on slopes and biases
+    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    weight_decay: Option<f32>,
+    /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR
+    #[arg(long, conflicts_with = "resume")]
+    schedule: Option<Schedule>,
+    /// Initial weights: he, he-backward, he-slope or xavier
+    #[arg(long, conflicts_with = "resume", value_parser = init)]
+    init: Option<Init>,
+    /// Mirror half of the images (true or false)
+    #[arg(long, conflicts_with = "resume")]
+    flip: Option<bool>,
+    /// Shift images by up to this many pixels
+    #[arg(long, conflicts_with = "resume", value_name = "PIXELS")]
+    crop: Option<usize>,
+    /// Seed of everything random [default: 1]
+    #[arg(long, conflicts_with = "resume")]
+    seed: Option<u64>,
+    /// Threads [default: one for each processor core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Folder of the run [default: runs/MODEL, or the first free runs/MODEL-2, -3 and so on; with --resume the
+    /// checkpoint's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from this checkpoint, with its model and its hyper-parameters
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+}
+
+fn init(text: &str) -> Result<Init, String> {
+    let found = Init::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|&(_, init)| init).ok_or_else(|| "expected he, he-backward, he-slope or xavier".into())
+}
+
+/// A model that cannot be read is a failure; one that makes no sense is wrong usage.
+pub fn model_failure(e: ModelError) -> Failure {
+    match e {
+        ModelError::Read { .. } => Failure::failed(e),
+        _ => Failure::usage(e),
+    }
+}
 
 /// Runs the subcommand.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("train is not there yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let isa = Isa::best().map_err(Failure::usage)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = stop.clone();
+    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed)).map_err(Failure::failed)?;
+    with_threads(args.threads, || train(&args, isa, &stop))
+}
+
+fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
+    let data = args.data.as_deref().unwrap_or("shapes");
+    let Some(file) = &args.resume else {
+        let (model, seed) = (model(args)?, args.seed.unwrap_or(1));
+        let dataset = data::load(data, seed).map_err(Failure::failed)?;
+        let model = if Model::is_built_in(&model.name) && args.model.as_ref().is_none_or(|m| *m == model.name) {
+            let input = [dataset.train.c, dataset.train.h, dataset.train.w];
+            model.fit(input, dataset.classes.len()).map_err(Failure::failed)?
+        } else {
+            model
+        };
+        let path = args.out.clone().unwrap_or_else(|| free(Path::new("runs"), &model.name));
+        let trainer = Trainer::new(model, &dataset, seed, isa).map_err(Failure::failed)?;
+        let folder = RunFolder::create(&path).map_err(Failure::failed)?;
+        return go(args, trainer, folder, &dataset, stop);
+    };
+    let mut checkpoint = Checkpoint::load(file).map_err(Failure::failed)?;
+    if let Some(epochs) = args.epochs {
+        checkpoint.model.training.epochs = epochs;
+        checkpoint.model.training.check().map_err(Failure::usage)?;
+    }
+    let dataset = data::load(data, checkpoint.progress.seed).map_err(Failure::failed)?;
+    let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = args.out.as_deref().unwrap_or(beside);
+    let folder = RunFolder::resume(path, checkpoint.progress.epoch).map_err(Failure::failed)?;
+    let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
+    go(args, trainer, folder, &dataset, stop)
+}
+
+/// The model with the hyper-parameters that the command line gives.
+fn model(args: &Args) -> Result<Model, Failure> {
+    let mut model = Model::load(args.model.as_deref().unwrap_or("shapes-small")).map_err(model_failure)?;
+    let said = model.training;
+    model.training = Training {
+        epochs: args.epochs.unwrap_or(said.epochs),
+        batch: args.batch.unwrap_or(said.batch),
+        lr: args.lr.unwrap_or(said.lr),
+        momentum: args.momentum.unwrap_or(said.momentum),
+        weight_decay: args.weight_decay.unwrap_or(said.weight_decay),
+        schedule: args.schedule.unwrap_or(said.schedule),
+        init: args.init.unwrap_or(said.init),
+        flip: args.flip.unwrap_or(said.flip),
+        crop: args.crop.unwrap_or(said.crop),
+    };
+    model.training.check().map_err(Failure::usage)?;
+    Ok(model)
+}
+
+/// The first of `name`, `name-2`, `name-3` and so on that is not there.
+fn free(home: &Path, name: &str) -> PathBuf {
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "_");
+    let first = home.join(&name);
+    let others = (2..).map(|i: u32| home.join(format!("{name}-{i}")));
+    std::iter::once(first).chain(others).find(|p| !p.exists()).unwrap_or_else(|| home.join(&name))
+}
+
+fn go(
+    args: &Args,
+    mut trainer: Trainer<'_>,
+    mut folder: RunFolder,
+    dataset: &Dataset,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let (training, steps) = (trainer.model().training.clone(), trainer.steps_per_epoch());
+    say(format_args!(
+        "{} on {}: {} training and {} test images of {} classes, {} epochs of {steps} steps of {} images, {} threads",
+        trainer.model().name,
+        dataset.name,
+        dataset.train.len(),
+        dataset.test.len(),
+        dataset.classes.len(),
+        training.epochs,
+        training.batch,
+        rayon::current_num_threads(),
+    ))?;
+    let bar = ProgressBar::new(u64::from(steps));
+    let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {pos}/{len} loss {msg} {eta}");
+    bar.set_style(style.map_err(Failure::failed)?);
+    // A closed standard output ends the run, but only after its checkpoint is saved.
+    let mut told = Ok(());
+    let mut observe = |trainer: &Trainer<'_>, event: Event<'_>| -> Result<(), TrainError> {
+        match event {
+            Event::Step { epoch, step, loss, .. } => {
+                bar.set_prefix(format!("{epoch}/{}", training.epochs));
+                bar.set_message(format!("{loss:.4}"));
+                bar.set_position(u64::from(step));
+            }
+            Event::Epoch(record) => {
+                folder.record(record, &trainer.checkpoint())?;
+                told = bar.suspend(|| say(line(record, training.epochs)));
+                if told.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    };
+    let end = trainer.run(args.steps, stop, &mut observe);
+    bar.finish_and_clear();
+    end.map_err(Failure::failed)?;
+    folder.save(&trainer.checkpoint()).map_err(Failure::failed)?;
+    told?;
+    let (done, path) = (trainer.progress(), folder.path().display());
+    if done.epoch < training.epochs {
+        say(format_args!("stopped in epoch {} after {} of {steps} steps", done.epoch + 1, done.step))?;
+        say(format_args!("go on with: rectify train --resume {}", folder.checkpoint().display()))?;
+    }
+    slope_table(&trainer.slopes())?;
+    say(format_args!("written to {path}"))
+}
+
+fn line(r: &EpochRecord, epochs: u32) -> String {
+    format!(
+        "epoch {:>3}/{epochs}  loss {:.4}  accuracy {:>6.2} %  test loss {:.4}  test accuracy {:>6.2} %  {:.0} images/s",
+        r.epoch,
+        r.train_loss,
+        100.0 * r.train_accuracy,
+        r.test_loss,
+        100.0 * r.test_accuracy,
+        r.images_per_s
+    )
+}
+
+/// The learned slopes, a line a layer.
+pub fn slope_table(slopes: &[Slopes]) -> Result<(), Failure> {
+    if slopes.is_empty() {
+        return Ok(());
+    }
+    let width = slopes.iter().map(|s| s.layer.len()).max().unwrap_or(0).max("slopes".len());
+    say(format_args!("{:<width$}     mean      min      max", "slopes"))?;
+    slopes
+        .iter()
+        .try_for_each(|s| say(format_args!("{:<width$} {:>8.3} {:>8.3} {:>8.3}", s.layer, s.mean, s.min, s.max)))
 }

@@ -19,7 +19,7 @@ pub enum Role {
 /// A named tensor that is learned.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// `features.0.weight` and the like: see [`Parameters::zeroed`].
+    /// `features.0.weight` and the like: see [`Parameters::build`].
     pub name: String,
     /// Index of its layer in [`Model::layers`].
     pub layer: usize,
@@ -36,14 +36,17 @@ pub struct Parameter {
 pub struct Parameters(Vec<Parameter>);
 
 impl Parameters {
-    /// The parameters of a model, all zero.
+    /// The parameters of a model, with the values that `value` makes of their place, name and shape.
     ///
     /// Names are those of two `torch.nn.Sequential`: `features` up to the first fully connected layer (and the dropout
     /// just before it), `classifier` from there on. Every layer takes a number, every activation takes another.
     ///
     /// # Errors
-    /// As [`Model::dims`].
-    pub fn zeroed(model: &Model) -> Result<Parameters, ModelError> {
+    /// As [`Model::dims`], and what `value` says.
+    pub fn build<E: From<ModelError>>(
+        model: &Model,
+        mut value: impl FnMut(usize, &str, &[usize]) -> Result<Buffer, E>,
+    ) -> Result<Parameters, E> {
         let dims = model.dims(1)?;
         let linear = model.layers.iter().position(|l| matches!(l.op, Op::Linear { .. }));
         let classifier = linear.map_or(model.layers.len(), |at| {
@@ -68,15 +71,17 @@ impl Parameters {
                     continue;
                 }
             };
-            let mut add = |number: usize, what: &str, role: Role, shape: Vec<usize>| {
-                let value = Buffer::zeroed(shape.iter().product());
-                all.push(Parameter { name: format!("{part}.{number}.{what}"), layer, role, shape, value });
+            let mut add = |number: usize, what: &str, role: Role, shape: Vec<usize>| -> Result<(), E> {
+                let name = format!("{part}.{number}.{what}");
+                let value = value(all.len(), &name, &shape)?;
+                all.push(Parameter { name, layer, role, shape, value });
+                Ok(())
             };
             let channels = shape[0];
-            add(number, "weight", Role::Weight, shape);
-            add(number, "bias", Role::Bias, vec![channels]);
+            add(number, "weight", Role::Weight, shape)?;
+            add(number, "bias", Role::Bias, vec![channels])?;
             if let Activation::Prelu { shared, .. } = activation {
-                add(number + 1, "weight", Role::Slopes, vec![if shared { 1 } else { channels }]);
+                add(number + 1, "weight", Role::Slopes, vec![if shared { 1 } else { channels }])?;
             }
             number += 1 + usize::from(activation != Activation::None);
         }
@@ -89,7 +94,8 @@ impl Parameters {
     /// # Errors
     /// As [`Model::dims`].
     pub fn initial(model: &Model, seed: u64) -> Result<Parameters, ModelError> {
-        let mut all = Parameters::zeroed(model)?;
+        let zeros = |_: usize, _: &str, shape: &[usize]| Ok(Buffer::zeroed(shape.iter().product()));
+        let mut all = Parameters::build::<ModelError>(model, zeros)?;
         for (place, p) in all.0.iter_mut().enumerate() {
             let (groups, activation) = match model.layers[p.layer].op {
                 Op::Conv(conv, activation) => (conv.groups, activation),

@@ -1,0 +1,351 @@
+//! Training: the epoch loop, evaluation, the run folder.
+//!
+//! A run depends on the model, the data and the seed alone: stopping it and going on from the checkpoint, in the middle
+//! of an epoch too, gives the same bytes as not stopping.
+
+mod evaluate;
+mod folder;
+mod plot;
+mod stepper;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::{Evaluation, Evaluator};
+pub use folder::RunFolder;
+pub use stepper::Stepper;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
+use crate::data::{Augment, DataError, Dataset, Epoch, Images, Normalise, batch};
+use crate::file::FileError;
+use crate::hyper::HyperError;
+use crate::model::{Model, ModelError};
+use crate::nn::{NetError, Parameters, Role};
+use crate::optim::Sgd;
+use crate::schedule;
+use rectify_kernels::Isa;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Why training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A hyper-parameter makes no sense.
+    #[error(transparent)]
+    Hyper(#[from] HyperError),
+    /// The model is refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The net cannot be built or run.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The images are refused.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The model, the data and the checkpoint do not fit together.
+    #[error("{0}")]
+    Mismatch(String),
+    /// A file of the run folder makes no sense.
+    #[error("{path}: {why}")]
+    Folder {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The loss is infinite or no number.
+    #[error("the loss became {loss} in step {step}: the learning rate may be too high")]
+    Diverged {
+        /// Mean loss of the step.
+        loss: f64,
+        /// Number of the step, from 1.
+        step: u64,
+    },
+}
+
+/// What is known of an epoch after its end: a line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochRecord {
+    /// Number of the epoch, from 1.
+    pub epoch: u32,
+    /// Steps done in all.
+    pub steps: u64,
+    /// Learning rate of the last step.
+    pub lr: f32,
+    /// Mean loss of the training images, each before the step that it was part of.
+    pub train_loss: f64,
+    /// Share of the training images classified correctly, likewise.
+    pub train_accuracy: f64,
+    /// Mean loss of the test images after the epoch.
+    pub test_loss: f64,
+    /// Share of the test images classified correctly.
+    pub test_accuracy: f64,
+    /// Training images a second, without evaluation.
+    pub images_per_s: f64,
+    /// The slopes of each layer that learns them.
+    pub slopes: Vec<Slopes>,
+}
+
+/// The learned slopes of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slopes {
+    /// Name of the layer.
+    pub layer: String,
+    /// Their mean.
+    pub mean: f64,
+    /// The smallest.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+}
+
+/// What happens while training runs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step {
+        /// Number of its epoch, from 1.
+        epoch: u32,
+        /// Its number in the epoch, from 1.
+        step: u32,
+        /// Steps in an epoch.
+        of: u32,
+        /// Mean loss of the epoch so far.
+        loss: f64,
+    },
+    /// An epoch is done.
+    Epoch(&'a EpochRecord),
+}
+
+/// A training run.
+pub struct Trainer<'d> {
+    model: Model,
+    dataset: &'d Dataset,
+    normalise: Normalise,
+    stepper: Stepper,
+    evaluator: Evaluator,
+    progress: Progress,
+    pixels: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+/// Refuses images of another size than the model's, and none at all.
+fn fits(model: &Model, images: &Images) -> Result<(), TrainError> {
+    let [c, h, w] = model.input;
+    if (images.c, images.h, images.w) != (c, h, w) {
+        return Err(TrainError::Mismatch(format!(
+            "the images are {}×{}×{}, but model {:?} takes {c}×{h}×{w}",
+            images.c, images.h, images.w, model.name
+        )));
+    }
+    Ok(images.check()?)
+}
+
+impl<'d> Trainer<'d> {
+    /// A run from the beginning, in the current rayon pool.
+    ///
+    /// # Errors
+    /// Hyper-parameters out of bounds; a model and data that do not fit; fewer training images than a batch.
+    pub fn new(model: Model, dataset: &'d Dataset, seed: u64, isa: Isa) -> Result<Trainer<'d>, TrainError> {
+        model.training.check()?;
+        let normalise = Normalise::of(&dataset.train)?;
+        let parameters = Parameters::initial(&model, seed)?;
+        let schedule = schedule::State::default();
+        let progress = Progress { seed, epoch: 0, step: 0, steps: 0, loss: 0.0, correct: 0, schedule };
+        let sgd = Sgd::new(&model.training, &parameters);
+        Trainer::build(model, dataset, isa, normalise, (parameters, sgd, progress))
+    }
+
+    /// Goes on where a checkpoint was made, in the current rayon pool. `checkpoint.model.training` may ask for another
+    /// number of epochs than before.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; data with other classes or another normalisation than the checkpoint's.
+    pub fn resume(checkpoint: Checkpoint, dataset: &'d Dataset, isa: Isa) -> Result<Trainer<'d>, TrainError> {
+        let Checkpoint { model, parameters, velocity, progress, normalise, classes, .. } = checkpoint;
+        model.training.check()?;
+        if classes != dataset.classes || Normalise::of(&dataset.train)? != normalise {
+            return Err(TrainError::Mismatch(format!(
+                "data set {:?} is not the one that the checkpoint was trained on",
+                dataset.name
+            )));
+        }
+        let mut sgd = Sgd::new(&model.training, &parameters);
+        for (to, from) in sgd.velocity_mut().iter_mut().zip(velocity) {
+            *to = from;
+        }
+        Trainer::build(model, dataset, isa, normalise, (parameters, sgd, progress))
+    }
+
+    fn build(
+        model: Model,
+        dataset: &'d Dataset,
+        isa: Isa,
+        normalise: Normalise,
+        (parameters, sgd, progress): (Parameters, Sgd, Progress),
+    ) -> Result<Trainer<'d>, TrainError> {
+        fits(&model, &dataset.train)?;
+        fits(&model, &dataset.test)?;
+        let (outputs, classes, batch) = (model.classes(), dataset.classes.len(), model.training.batch);
+        if outputs != classes {
+            return Err(TrainError::Mismatch(format!(
+                "data set {:?} has {classes} classes, but model {:?} has {outputs}",
+                dataset.name, model.name
+            )));
+        }
+        if dataset.train.len() < batch {
+            let images = dataset.train.len();
+            return Err(TrainError::Mismatch(format!("batch = {batch}, but there are {images} training images")));
+        }
+        if progress.step as usize > dataset.train.len() / batch {
+            return Err(TrainError::Mismatch(format!("step {} is not part of an epoch", progress.step)));
+        }
+        let evaluator = Evaluator::new(&model, isa)?;
+        let stepper = Stepper::resume(&model, isa, batch, progress.seed, (parameters, sgd, progress.steps))?;
+        let (pixels, labels) = (vec![0.0; batch * dataset.train.image_len()], vec![0; batch]);
+        Ok(Trainer { model, dataset, normalise, stepper, evaluator, progress, pixels, labels })
+    }
+
+    /// Trains until the epochs that the model asks for are done, `stop` is set or `limit` steps are done in all,
+    /// whichever comes first. `observe` hears of each step and epoch; what it returns as an error ends the run.
+    ///
+    /// # Errors
+    /// What `observe` says; a loss that is not finite.
+    pub fn run(
+        &mut self,
+        limit: Option<u64>,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(&Trainer<'d>, Event<'_>) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        while self.progress.epoch < self.model.training.epochs {
+            let samples = u32::try_from(self.dataset.train.len())
+                .map_err(|_| TrainError::Mismatch("more than 4294967295 training images".into()))?;
+            let epoch = Epoch { seed: self.progress.seed, number: self.progress.epoch.into() };
+            let order = epoch.order(samples);
+            let (first, start) = (self.progress.step, Instant::now());
+            for _ in first..self.steps_per_epoch() {
+                if stop.load(Ordering::Relaxed) || limit.is_some_and(|l| self.progress.steps >= l) {
+                    return Ok(());
+                }
+                self.step(&order, epoch)?;
+                let loss = self.progress.loss / self.seen();
+                let (step, of) = (self.progress.step, self.steps_per_epoch());
+                observe(self, Event::Step { epoch: self.progress.epoch + 1, step, of, loss })?;
+            }
+            let images = f64::from(self.progress.step - first) * self.model.training.batch as f64;
+            let record = self.end_epoch(images / start.elapsed().as_secs_f64().max(1e-9))?;
+            observe(self, Event::Epoch(&record))?;
+        }
+        Ok(())
+    }
+
+    /// Steps in an epoch: full batches alone.
+    pub fn steps_per_epoch(&self) -> u32 {
+        (self.dataset.train.len() / self.model.training.batch) as u32
+    }
+
+    /// Images of this epoch so far.
+    fn seen(&self) -> f64 {
+        f64::from(self.progress.step) * self.model.training.batch as f64
+    }
+
+    fn step(&mut self, order: &[u32], epoch: Epoch) -> Result<(), TrainError> {
+        let training = &self.model.training;
+        let indices = &order[self.progress.step as usize * training.batch..][..training.batch];
+        let augment = Augment { flip: training.flip, pad_crop: training.crop };
+        let augment = (augment != Augment::default()).then_some((augment, epoch));
+        batch(&self.dataset.train, indices, &self.normalise, augment, &mut self.pixels, &mut self.labels)?;
+        let all = f64::from(training.epochs) * f64::from(self.steps_per_epoch());
+        let done = self.progress.steps as f64 / all;
+        self.stepper.lr = training.schedule.rate(training.lr, self.progress.epoch, done, &self.progress.schedule);
+        let sums = self.stepper.step(&self.pixels, &self.labels)?;
+        let loss = sums.loss / self.labels.len() as f64;
+        self.progress.steps += 1;
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { loss, step: self.progress.steps });
+        }
+        self.progress.step += 1;
+        self.progress.loss += sums.loss;
+        self.progress.correct += sums.correct as u64;
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, images_per_s: f64) -> Result<EpochRecord, TrainError> {
+        let seen = self.seen();
+        let test = self.evaluate()?;
+        let record = EpochRecord {
+            epoch: self.progress.epoch + 1,
+            steps: self.progress.steps,
+            lr: self.stepper.lr,
+            train_loss: self.progress.loss / seen,
+            train_accuracy: self.progress.correct as f64 / seen,
+            test_loss: test.loss,
+            test_accuracy: test.accuracy(),
+            images_per_s,
+            slopes: self.slopes(),
+        };
+        let progress = &mut self.progress;
+        self.model.training.schedule.end_epoch(record.train_loss, &mut progress.schedule);
+        progress.epoch += 1;
+        (progress.step, progress.loss, progress.correct) = (0, 0.0, 0);
+        Ok(record)
+    }
+
+    /// Loss and accuracy on the test images now.
+    ///
+    /// # Errors
+    /// None that [`Trainer::new`] would not have given.
+    pub fn evaluate(&mut self) -> Result<Evaluation, TrainError> {
+        self.evaluator.run(self.stepper.parameters(), &self.dataset.test, &self.normalise)
+    }
+
+    /// The learned slopes, layer by layer.
+    pub fn slopes(&self) -> Vec<Slopes> {
+        slopes(&self.model, self.stepper.parameters())
+    }
+
+    /// How far the run has got.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The model that is trained.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// All that is needed to go on from here.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            model: self.model.clone(),
+            parameters: self.stepper.parameters().clone(),
+            velocity: self.stepper.sgd().velocity().to_vec(),
+            progress: self.progress.clone(),
+            normalise: self.normalise.clone(),
+            dataset: self.dataset.name.clone(),
+            classes: self.dataset.classes.clone(),
+        }
+    }
+}
+
+/// The learned slopes of a net, layer by layer.
+pub fn slopes(model: &Model, parameters: &Parameters) -> Vec<Slopes> {
+    let learned = parameters.iter().filter(|p| p.role == Role::Slopes);
+    learned
+        .map(|p| Slopes {
+            layer: model.layers[p.layer].name.clone(),
+            mean: p.value.iter().map(|&a| f64::from(a)).sum::<f64>() / p.value.len().max(1) as f64,
+            min: p.value.iter().copied().fold(f32::INFINITY, f32::min),
+            max: p.value.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        })
+        .collect()
+}
