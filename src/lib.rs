@@ -15,3 +15,6 @@ pub mod problem;
 pub mod rng;
 pub mod schedule;
 pub mod train;
+
+#[cfg(feature = "testing")]
+pub use rectify_kernels::testing;

@@ -113,3 +113,6 @@ pub fn backward_in_place(isa: Isa, dims: Dims, grad: &mut [f32], rate: f32, mask
     tasks.for_each(|(x, mask)| isa.dispatch(Apply { scale: scale(rate), x, mask }));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

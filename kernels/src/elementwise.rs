@@ -99,3 +99,44 @@ pub fn add_in_place(isa: Isa, y: &mut [f32], x: &[f32]) -> Result<(), Error> {
     tasks.for_each(|(y, x)| isa.dispatch(Add { y, x }));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{everywhere, numbers, same_bits};
+
+    #[test]
+    fn bits_are_the_documented_operations() {
+        for (len, special) in
+            [(0, false), (1, false), (15, true), (16, true), (17, true), (40_001, false), (40_001, true)]
+        {
+            let (w, g, v) = (numbers(1, len, special), numbers(2, len, special), numbers(3, len, special));
+            let (lr, mu, lambda) = (0.1f32, 0.9f32, 5e-4f32);
+            let step = |i: usize| {
+                let v = mu.mul_add(v[i], lambda.mul_add(w[i], g[i]));
+                ((-lr).mul_add(v, w[i]), v)
+            };
+            let (want_w, want_v): (Vec<f32>, Vec<f32>) = (0..len).map(step).unzip();
+            let sum: Vec<f32> = w.iter().zip(&g).map(|(a, b)| a + b).collect();
+            everywhere(|isa| {
+                let (mut w1, mut v1) = (w.clone(), v.clone());
+                sgd_step(isa, &mut w1, &g, &mut v1, lr, mu, lambda).unwrap();
+                same_bits(&w1, &want_w)?;
+                same_bits(&v1, &want_v)?;
+                w1.copy_from_slice(&w);
+                add_in_place(isa, &mut w1, &g).unwrap();
+                same_bits(&w1, &sum)
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn bad_input_is_refused() {
+        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0], &mut [0.0], f32::NAN, 0.9, 0.0);
+        assert!(matches!(e, Err(Error::Value { what: "learning rate", .. })));
+        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0; 2], &mut [0.0], 0.1, 0.9, 0.0);
+        assert_eq!(e, Err(Error::Length { what: "gradient", got: 2, want: 1 }));
+        assert!(add_in_place(Isa::Portable, &mut [0.0], &[]).is_err());
+    }
+}

@@ -73,3 +73,48 @@ pub fn col2im<T: Float + Send + Sync>(s: &ConvShape, columns: &[T], x: &mut [T])
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::{conv_shape, numbers};
+    use proptest::prelude::*;
+
+    fn wide(seed: u64, len: usize) -> Vec<f64> {
+        numbers(seed, len, false).into_iter().map(f64::from).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn columns_times_weights_are_the_convolution(s in conv_shape(), seed: u64) {
+            let (x, w) = (wide(seed, s.input().plain_len()), wide(!seed, s.weight_len()));
+            let mut columns = vec![f64::NAN; columns_len(&s).unwrap()];
+            im2col(&s, &x, &mut columns).unwrap();
+            let want = reference::conv::forward(&s, &x, &w).unwrap();
+            let (depth, outputs) = (s.group_ic() * s.kh * s.kw, s.oh() * s.ow());
+            for (at, want) in want.iter().enumerate() {
+                let (n, oc, o) = (at / outputs / s.oc, at / outputs % s.oc, at % outputs);
+                let row = (n * s.groups + oc / s.group_oc()) * depth;
+                let got: f64 = (0..depth).map(|k| w[oc * depth + k] * columns[(row + k) * outputs + o]).sum();
+                prop_assert!((got - want).abs() < 1e-10);
+            }
+            // <im2col(x), c> = <x, col2im(c)>.
+            let c = wide(seed ^ 5, columns.len());
+            let mut back = vec![f64::NAN; x.len()];
+            col2im(&s, &c, &mut back).unwrap();
+            let left: f64 = columns.iter().zip(&c).map(|(a, b)| a * b).sum();
+            let right: f64 = x.iter().zip(&back).map(|(a, b)| a * b).sum();
+            prop_assert!((left - right).abs() < 1e-8, "{} {}", left, right);
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused() {
+        let s = ConvShape::square(1, 1, 3, 1, 2, 1, 0);
+        let e = im2col(&s, &[0.0f32; 9], &mut [0.0; 15]);
+        assert_eq!(e, Err(Error::Length { what: "columns", got: 15, want: 16 }));
+    }
+}

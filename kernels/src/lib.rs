@@ -22,6 +22,8 @@ mod shape;
 pub mod simd;
 mod sum;
 mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod threads;
 
 pub use buffer::Buffer;

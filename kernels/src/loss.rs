@@ -78,3 +78,6 @@ pub fn softmax_cross_entropy(
     let loss = each.iter().fold(0.0, |sum, (loss, _)| sum + loss);
     Ok(LossSums { loss, correct: each.iter().filter(|(_, hit)| *hit).count() })
 }
+
+#[cfg(test)]
+mod tests;

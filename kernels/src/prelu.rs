@@ -303,3 +303,6 @@ pub fn bias_gradient(isa: Isa, dims: Dims, dy: &[f32], dbias: &mut [f32], worksp
     per_channel(&dims, sums, 1, dbias);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,3 +4,6 @@
 //! bits; in `f64` it is the yardstick for errors.
 
 pub mod conv;
+pub mod loss;
+pub mod pool;
+pub mod prelu;
