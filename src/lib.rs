@@ -18,3 +18,8 @@ pub mod train;
 
 #[cfg(feature = "testing")]
 pub use rectify_kernels::testing;
+
+/// Runs the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,0 +1,71 @@
+//! Rules of the source that no compiler checks.
+
+use std::path::{Path, PathBuf};
+
+/// Every Rust file of the two crates, with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        for path in entries.map(|e| e.unwrap().path()) {
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "benches", "kernels", "fuzz/fuzz_targets"] {
+        walk(&root.join(folder), &mut files);
+    }
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(root).unwrap().to_path_buf(), text)
+    };
+    let sources: Vec<_> = files.into_iter().map(read).collect();
+    assert!(sources.len() > 20, "only {} files found", sources.len());
+    sources
+}
+
+#[test]
+fn intrinsics_stay_behind_the_virtual_vector() {
+    // Written so that this file does not contain what it looks for.
+    let intrinsics = ["core", "std"].map(|c| format!("{c}::arch::"));
+    let allowed = |path: &Path| path.starts_with("kernels/src/simd") || path == Path::new("kernels/src/isa.rs");
+    let offenders: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, text)| !allowed(path) && intrinsics.iter().any(|i| text.contains(i)))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(offenders.is_empty(), "intrinsics outside kernels/src/simd and isa.rs: {offenders:?}");
+}
+
+#[test]
+fn files_stay_short() {
+    const MOST: usize = 400;
+    let long: Vec<_> =
+        sources().into_iter().map(|(path, text)| (text.lines().count(), path)).filter(|(n, _)| *n > MOST).collect();
+    assert!(long.is_empty(), "over {MOST} lines: {long:?}");
+}
+
+#[test]
+fn the_platforms_mathematics_is_not_called() {
+    // Their last bits differ from platform to platform: libm's do not.
+    let names = [
+        "exp", "exp2", "exp_m1", "ln", "ln_1p", "log", "log2", "log10", "sin", "cos", "sin_cos", "tan", "tanh", "powf",
+    ];
+    let mut offenders = Vec::new();
+    for (path, text) in sources() {
+        if !(path.starts_with("src") || path.starts_with("kernels/src")) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if names.iter().any(|n| code.contains(&format!(".{n}(")) || code.contains(&format!("f32::{n}("))) {
+                offenders.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(offenders.is_empty(), "use libm: {offenders:#?}");
+}
