@@ -98,8 +98,9 @@ fn check(draw: &Draw) -> Result<(), Error> {
     let dx = reference::conv::backward_data(&s, &dy, &w)?;
     let dw = reference::conv::backward_weights(&s, &x, &dy)?;
     let (xb, dyb) = (blocked(s.input(), &x)?, blocked(s.output(), &dy)?);
-    let blocking =
-        draw.blocking.map(|[rows, vectors]| Blocking { rows: 1 + rows as usize % 5, vectors: 1 + vectors as usize % 4 });
+    let blocking = draw
+        .blocking
+        .map(|[rows, vectors]| Blocking { rows: 1 + rows as usize % 5, vectors: 1 + vectors as usize % 4 });
     let options = Options { blocking };
     for isa in Isa::available() {
         let plan = Forward::new(isa, &s, &options)?;
