@@ -2,7 +2,7 @@
 //!
 //! Every function gives the same bits on every [`Isa`], for any number of threads (the current rayon pool's) and any
 //! blocking: each module states the order of its sums. Activations are blocked ([`Dims`]): nChw16c, padding lanes
-//! zero. The naive loops in [`reference`] sum in the same order and are the oracle of the tests.
+//! zero. The naive loops in [`mod@reference`] sum in the same order and are the oracle of the tests.
 
 mod buffer;
 pub mod conv;

@@ -221,6 +221,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_peak_of_memory_grows_with_use() {
         let used = Buffer::from_slice(&vec![1.0; 8 << 20]);
-        assert!(peak_mib().unwrap() >= (used.len() * 4 >> 20) as f64);
+        assert!(peak_mib().unwrap() >= ((used.len() * 4) >> 20) as f64);
     }
 }

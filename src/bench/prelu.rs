@@ -106,7 +106,9 @@ fn backward_channel<T: Float>(plane: usize, pre: &[T], dy: &[T], slope: T) -> Ch
         let (mut slope, mut bias) = ([T::zero(); prelu::ACCUMULATORS], [T::zero(); prelu::ACCUMULATORS]);
         for p in 0..plane {
             let (at, k) = (n * plane + p, p % prelu::ACCUMULATORS);
-            if !(pre[at] > T::zero()) {
+            // NaN is not above zero either.
+            let positive = pre[at] > T::zero();
+            if !positive {
                 slope[k] = dy[at].mul_add(pre[at], slope[k]);
             }
             bias[k] = bias[k] + dx[at];
