@@ -1,4 +1,4 @@
-//! Rules of the source that no compiler checks.
+//! Rules of the sources, and examples in the documents, that no compiler checks.
 
 use std::path::{Path, PathBuf};
 
@@ -69,4 +69,14 @@ fn the_platforms_mathematics_is_not_called() {
         }
     }
     assert!(offenders.is_empty(), "use libm: {offenders:#?}");
+}
+
+#[test]
+fn the_models_in_the_readme_parse() {
+    let readme = include_str!("../README.md");
+    let models: Vec<&str> = readme.split("```toml\n").skip(1).map(|t| t.split("```").next().unwrap()).collect();
+    assert!(!models.is_empty());
+    for text in models {
+        rectify::model::Model::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    }
 }
