@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod conv;
 pub mod data;
 pub mod file;
 pub mod hyper;
@@ -15,6 +16,9 @@ pub mod problem;
 pub mod rng;
 pub mod schedule;
 pub mod train;
+
+/// The compute kernels: slices in, slices out.
+pub use rectify_kernels as kernels;
 
 #[cfg(feature = "testing")]
 pub use rectify_kernels::testing;
