@@ -159,7 +159,7 @@ impl Band<'_> {
                 let acc = accumulate_lanes::<S, I>(s, &rows, 1, runs, w);
                 self.store::<S, I, 1>(s, &acc, y, step);
             } else {
-                let acc = accumulate::<S, I, J>(s, &rows, 1, runs, w, self.pass.k * LANES);
+                let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES);
                 self.store::<S, I, J>(s, &acc, y, step);
             }
         }

@@ -26,7 +26,7 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
     s: S,
     x: &[*const f32; I],
     step: usize,
-    runs: &[Run],
+    runs: impl IntoIterator<Item = Run>,
     w: *const f32,
     stream: usize,
 ) -> [[S::V; J]; I] {

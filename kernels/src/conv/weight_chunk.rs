@@ -82,7 +82,7 @@ impl Chunk<'_> {
                 let acc = accumulate_lanes::<S, I>(s, &x, self.step, self.runs, dy);
                 add_lines::<S, I, 1>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             } else {
-                let acc = accumulate::<S, I, J>(s, &x, self.step, self.runs, dy, self.stream);
+                let acc = accumulate::<S, I, J>(s, &x, self.step, self.runs.iter().copied(), dy, self.stream);
                 add_lines::<S, I, J>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             }
         }
