@@ -6,7 +6,7 @@
 use super::axis::Axis;
 use super::gather::Window;
 use super::pass::Strides;
-use super::tile::{ROWS, Run, part};
+use super::tile::{ROWS, Run, parts};
 use super::tree::Tree;
 use super::weight_chunk::Chunk;
 use super::{Algorithm, Options};
@@ -273,7 +273,7 @@ impl BackwardWeights {
             return (unit, 0, 0..1);
         }
         let (unit, panel) = (unit / self.panels(), unit % self.panels());
-        let (start, len) = part(blocks(self.goc), self.panels(), panel);
+        let (start, len) = parts(blocks(self.goc), self.panels()).nth(panel).unwrap_or_default();
         (unit / blocks(self.gic), unit % blocks(self.gic), start..start + len)
     }
 

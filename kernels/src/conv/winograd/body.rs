@@ -5,7 +5,7 @@
 
 use super::transform::{F2x3, F3x2, F4x3, Transform};
 use super::{Call, Geometry, PANEL, Winograd};
-use crate::conv::tile::{ROWS, Run, accumulate, part};
+use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::reference::winograd::Variant;
 use crate::{Kernel, LANES, Simd};
@@ -54,9 +54,7 @@ impl Kernel for Body<'_> {
                     }
                 }
                 Stage::Output(blocks, tiles) => {
-                    let panels = blocks.len().div_ceil(PANEL);
-                    for i in 0..panels {
-                        let (start, len) = part(blocks.len(), panels, i);
+                    for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
                         let panel = blocks.start + start..blocks.start + start + len;
                         self.multiply(s, panel.clone(), tiles.clone());
                         match self.plan.variant {
@@ -117,10 +115,8 @@ impl Body<'_> {
     /// The products of each position, summed over the input channels.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
-        let parts = panel.len().div_ceil(S::TILE_VECTORS);
         for position in 0..self.plan.positions() {
-            for i in 0..parts {
-                let (start, vectors) = part(panel.len(), parts, i);
+            for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
                 let w = (panel.start + start) * self.plan.block_len() + position * self.plan.input.c * LANES;
                 let w = self.call.packed[w..].as_ptr();
                 let m = self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position);
@@ -150,8 +146,7 @@ impl Body<'_> {
         let groups = tiles.len().div_ceil(ROWS);
         for first in (0..self.plan.in_blocks()).step_by(CHUNK) {
             let blocks = first..self.plan.in_blocks().min(first + CHUNK);
-            for i in 0..groups {
-                let (start, len) = part(tiles.len(), groups, i);
+            for (i, (start, len)) in parts(tiles.len(), groups).enumerate() {
                 let tile = (tiles.start + start) * LANES;
                 let x = self.v.wrapping_add(position * self.geometry.position + tile).cast_const();
                 let (m, blocks) = (m.wrapping_add(tile), blocks.clone());
