@@ -4,6 +4,7 @@
 mod batch;
 pub mod cifar;
 mod error;
+pub mod folder;
 pub mod idx;
 mod images;
 mod read;
@@ -18,14 +19,15 @@ use std::{io::ErrorKind, path::Path};
 /// A published form of data sets: its name, which names of files show it, and its reader.
 type Format = (&'static str, fn(&str) -> bool, fn(&Path) -> Result<Dataset, DataError>);
 
-const FORMATS: [Format; 3] = [
+const FORMATS: [Format; 4] = [
     ("CIFAR-10", |name| cifar::Cifar::Ten.has(name), |folder| cifar::load(folder, cifar::Cifar::Ten)),
     ("CIFAR-100", |name| cifar::Cifar::Hundred.has(name), |folder| cifar::load(folder, cifar::Cifar::Hundred)),
+    ("an image folder", folder::has, folder::load),
     ("IDX files", idx::has, idx::load),
 ];
 
 /// Loads a data set: `shapes`, the embedded one (see [`shapes`]), drawn from the seed, or the path of a directory, whose
-/// form is told by the names in it: [`cifar`] or [`idx`].
+/// form is told by the names in it: [`cifar`], [`folder`] or [`idx`].
 ///
 /// ```
 /// let data = rectify::data::load("shapes", 1)?;

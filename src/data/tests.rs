@@ -11,6 +11,7 @@ fn a_form_is_told_by_the_names_in_its_directory() {
     for (form, names) in [
         ("CIFAR-10", &["data_batch_1.bin", "data_batch_5.bin", "test_batch.bin"][..]),
         ("CIFAR-100", &["train.bin", "test.bin"]),
+        ("an image folder", &["train", "test", "val"]),
         ("IDX files", &["train-images-idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images-idx3-ubyte.gz"]),
         ("IDX files", &["t10k-labels.idx1-ubyte.gz"]),
     ] {
@@ -32,6 +33,9 @@ fn what_is_no_data_set_is_refused() {
         assert!(text.starts_with(&format!("{}: no data set: expected `shapes`", path.display())), "{text}");
     }
     fs::write(empty.join("train.bin"), "").unwrap();
+    fs::create_dir(empty.join("train")).unwrap();
+    assert!(refusal(&empty).ends_with("empty: holds CIFAR-100 and an image folder: which is meant?"));
+    fs::remove_dir(empty.join("train")).unwrap();
     assert!(refusal(&empty).ends_with("train.bin: 0 bytes, but 3074 are expected"));
     fs::remove_file(empty.join("train.bin")).unwrap();
     fs::create_dir(empty.join("train.bin")).unwrap();
