@@ -12,6 +12,7 @@ mod band;
 mod depthwise;
 mod forward;
 mod gather;
+mod narrow;
 mod pass;
 mod run;
 mod tile;

@@ -22,6 +22,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type M: Copy;
     /// How many virtual vectors wide the widest convolution tile is (see `tile.rs`).
     const TILE_VECTORS: usize;
+    /// How many pixels tall the convolution tile is that is one virtual vector wide: 6 or 14 (see `narrow.rs`).
+    const NARROW_ROWS: usize = 6;
 
     /// Sixteen times `x`.
     fn splat(self, x: f32) -> Self::V;

@@ -57,6 +57,8 @@ pub(super) struct Pass {
     pub cols: Axis,
     /// Whether the input is copied band by band: for padding, for channels that are not whole blocks.
     pub copy: bool,
+    /// Whether a group has one block of outputs, and tall tiles of pixels serve it.
+    pub narrow: bool,
     /// Whether a group's outputs are computed apart and then copied to where they belong, lane by lane.
     pub scatter: bool,
     /// Images and output rows in a band, oc vectors that share a pass over it (at most what the tile takes).
@@ -92,6 +94,7 @@ impl Pass {
             output,
             layout: options.input,
             copy: copy && taps > 0 && !depthwise,
+            narrow: goc <= LANES && !depthwise && taps > 0 && cols.in_step == 1 && (gic > LANES / 2 || !copy),
             scatter: !whole(goc),
             band_images: 1,
             band_rows: band_rows.min(rows.count),
@@ -172,7 +175,7 @@ impl Pass {
 
     /// Elements between neighbouring input pixels.
     fn in_lanes(&self) -> usize {
-        if self.copy { self.gic.min(LANES) } else { LANES }
+        if self.copy && !self.narrow { self.gic.min(LANES) } else { LANES }
     }
 
     /// Distances between inputs: of the copy, or of the tensor.
@@ -263,7 +266,7 @@ impl Pass {
     pub fn kernel(&self, isa: crate::Isa) -> String {
         let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
-        let kind = if self.depthwise { "depthwise" } else { "direct" };
-        format!("{kind}-{isa}-{ROWS}x{tile}")
+        let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
+        if self.depthwise { format!("depthwise-{isa}") } else { format!("direct-{isa}-{rows}x{tile}") }
     }
 }

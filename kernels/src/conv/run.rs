@@ -2,6 +2,7 @@
 
 use super::band::{Band, Finish};
 use super::depthwise::Depthwise;
+use super::narrow::Narrow;
 use super::pass::{Pass, Strides};
 use crate::threads::{Shared, for_each_task};
 use crate::{Isa, LANES, blocks};
@@ -171,24 +172,31 @@ impl Pass {
             (y.ptr().wrapping_add(at), to_shortcut, pre.map(|p| p.ptr().wrapping_add(at)), strides)
         };
         let valid = self.goc - (self.out_blocks() - 1) * LANES;
-        isa.dispatch(Band {
-            pass: self,
-            x: from,
-            in_strides,
-            y: to,
-            out_strides,
-            w: packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr(),
-            finish: Finish {
-                bias: parameter(bias),
-                slopes: parameter(slopes),
-                shortcut: to_shortcut,
-                pre: to_pre.unwrap_or(std::ptr::null_mut()),
-            },
-            images: place.images.len(),
-            rows: place.rows.len(),
-            blocks: place.blocks.clone(),
-            valid,
-        });
+        let (x, w) = (from, packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr());
+        let finish = Finish {
+            bias: parameter(bias),
+            slopes: parameter(slopes),
+            shortcut: to_shortcut,
+            pre: to_pre.unwrap_or(std::ptr::null_mut()),
+        };
+        let (images, rows, blocks) = (place.images.len(), place.rows.len(), place.blocks.clone());
+        if self.narrow {
+            isa.dispatch(Narrow { pass: self, x, in_strides, y: to, out_strides, w, finish, images, rows, valid });
+        } else {
+            isa.dispatch(Band {
+                pass: self,
+                x,
+                in_strides,
+                y: to,
+                out_strides,
+                w,
+                finish,
+                images,
+                rows,
+                blocks,
+                valid,
+            });
+        }
         if self.scatter {
             self.scatter(&place, apart_y, shortcut, y);
             if let Some(pre) = pre {

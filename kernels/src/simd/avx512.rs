@@ -11,6 +11,7 @@ impl Simd for Avx512 {
     type V = __m512;
     type M = __mmask16;
     const TILE_VECTORS: usize = 4;
+    const NARROW_ROWS: usize = 14;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

@@ -1,0 +1,117 @@
+//! Passes to at most 16 output channels: one virtual vector wide, so the register tile is many pixels tall.
+//!
+//! The pixels of a tile are neighbours in a row, 16 elements apart, so that one pointer reaches them all.
+
+// The pixels of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
+use super::band::Finish;
+use super::pass::{Chunk, Pass, Strides};
+use crate::{Kernel, LANES, Simd};
+
+/// One band of one group, of all its chunks.
+pub(super) struct Narrow<'a> {
+    pub pass: &'a Pass,
+    /// Where the band's first output pixel reads, and the distances from there; columns are 16 apart.
+    pub x: *const f32,
+    pub in_strides: Strides,
+    /// Where the band's first output pixel is written, and the distances from there.
+    pub y: *mut f32,
+    pub out_strides: Strides,
+    /// The group's packed weights.
+    pub w: *const f32,
+    /// The group's epilogue; `shortcut` and `pre` correspond to `y`.
+    pub finish: Finish,
+    pub images: usize,
+    pub rows: usize,
+    /// Channels that the block has.
+    pub valid: usize,
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let cols = self.pass.cols.count;
+        let tiles = cols.div_ceil(S::NARROW_ROWS);
+        for image in 0..self.images {
+            for row in 0..self.rows {
+                let x = image * self.in_strides.image + row * self.pass.rows.in_step * self.in_strides.row;
+                let y = image * self.out_strides.image + row * self.out_strides.row;
+                for (start, len) in super::tile::parts(cols, tiles) {
+                    let x = self.x.wrapping_add(x + start * LANES);
+                    let y = y + start * self.out_strides.col;
+                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+                    unsafe {
+                        match len {
+                            1 => self.tile::<S, 1>(s, x, y),
+                            2 => self.tile::<S, 2>(s, x, y),
+                            3 => self.tile::<S, 3>(s, x, y),
+                            4 => self.tile::<S, 4>(s, x, y),
+                            5 => self.tile::<S, 5>(s, x, y),
+                            6 => self.tile::<S, 6>(s, x, y),
+                            7 if S::NARROW_ROWS > 6 => self.tile::<S, 7>(s, x, y),
+                            8 if S::NARROW_ROWS > 6 => self.tile::<S, 8>(s, x, y),
+                            9 if S::NARROW_ROWS > 6 => self.tile::<S, 9>(s, x, y),
+                            10 if S::NARROW_ROWS > 6 => self.tile::<S, 10>(s, x, y),
+                            11 if S::NARROW_ROWS > 6 => self.tile::<S, 11>(s, x, y),
+                            12 if S::NARROW_ROWS > 6 => self.tile::<S, 12>(s, x, y),
+                            13 if S::NARROW_ROWS > 6 => self.tile::<S, 13>(s, x, y),
+                            _ if S::NARROW_ROWS > 6 => self.tile::<S, 14>(s, x, y),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Narrow<'_> {
+    /// `I` neighbouring pixels.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const I: usize>(&self, s: S, x: *const f32, y: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [first, rest @ ..] = &self.pass.chunks[..] else { return };
+            let mut sums = self.chain::<S, I>(s, first, x);
+            for chunk in rest {
+                let chain = self.chain::<S, I>(s, chunk, x);
+                for i in 0..I {
+                    sums[i] = s.add(sums[i], chain[i]);
+                }
+            }
+            let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
+            let (bias, slopes) = self.finish.parameters(s, 0);
+            for i in 0..I {
+                let at = y + i * self.out_strides.col;
+                if is_plain {
+                    let v = s.add(sums[i], bias);
+                    s.store(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
+                } else {
+                    self.finish.store(s, sums[i], self.y, at, 0, self.valid);
+                }
+            }
+        }
+    }
+
+    /// The sums of one chunk.
+    #[inline(always)]
+    unsafe fn chain<S: Simd, const I: usize>(&self, s: S, chunk: &Chunk, x: *const f32) -> [S::V; I] {
+        let mut chain = [s.zero(); I];
+        for run in &self.pass.runs[chunk.runs.clone()] {
+            let (from, weights) = (x.wrapping_add(run.x), self.w.wrapping_add(chunk.k * LANES + run.w));
+            for k in 0..run.len {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let w = s.load(weights.add(k * LANES));
+                    for i in 0..I {
+                        chain[i] = s.fma(s.broadcast(from.add(k + i * LANES)), w, chain[i]);
+                    }
+                }
+            }
+        }
+        chain
+    }
+}
