@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::memory::{self, MemoryError};
 use crate::problem::{Problem, ProblemError};
 use rectify_kernels::{ConvShape, Error, Isa};
 use std::{fmt, io, path::PathBuf};
@@ -210,8 +211,8 @@ pub enum BenchError {
         why: String,
     },
     /// The tensors need more memory than there is.
-    #[error("the tensors need {0} MiB, more than there is")]
-    Memory(usize),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// A file cannot be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -281,12 +282,8 @@ struct Measured {
 }
 
 /// Refuses a problem whose tensors do not fit into memory, rather than abort while allocating them.
-fn reserve(shape: &ConvShape) -> Result<(), BenchError> {
-    let elements = [shape.input().blocked_len(), shape.output().blocked_len(), shape.weight_len()]
-        .into_iter()
-        // Packed weights or a second tensor of the output's size come on top.
-        .fold(0usize, |sum, len| sum.saturating_add(len.saturating_mul(2)));
-    Vec::<f32>::new()
-        .try_reserve_exact(elements)
-        .map_err(|_| BenchError::Memory(elements.saturating_mul(size_of::<f32>()) >> 20))
+fn reserve(shape: &ConvShape) -> Result<(), MemoryError> {
+    let elements = [shape.input().blocked_len(), shape.output().blocked_len(), shape.weight_len()];
+    // Packed weights or a second tensor of the output's size come on top.
+    memory::reserve(elements.map(|len| len.saturating_mul(2)))
 }
