@@ -10,7 +10,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::hyper::HyperError;
 use crate::memory::{self, MemoryError};
+use crate::nn::NetError;
 use crate::problem::{Problem, ProblemError};
 use rectify_kernels::{ConvShape, Error, Isa};
 use std::{fmt, io, path::PathBuf};
@@ -22,8 +24,10 @@ pub mod machine;
 mod prelu;
 mod tensors;
 mod timing;
+mod train;
 
 pub use json::JsonFile;
+pub use train::{TrainOptions, TrainRecord, train};
 
 /// What is measured on a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -221,6 +225,15 @@ pub enum BenchError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A batch or a number of steps is out of bounds.
+    #[error(transparent)]
+    Hyper(#[from] HyperError),
+    /// The net cannot be built or run.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The loss of random labels is infinite or no number, so that the steps are not those of a net that learns.
+    #[error("the loss became {0}")]
+    Loss(f64),
     /// A kernel refuses the problem.
     #[error(transparent)]
     Kernel(#[from] Error),
