@@ -26,6 +26,7 @@
 //! epochs = 10
 //! ```
 
+use crate::memory::MemoryError;
 use rectify_kernels::{ConvShape, Dims, linear::LinearShape, pool::PoolShape};
 
 mod file;
@@ -164,6 +165,9 @@ pub enum ModelError {
     /// The net as a whole makes no sense.
     #[error("{0}")]
     Net(String),
+    /// The parameters need more memory than there is.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// There is no net of this name.
     #[error("unknown model {0:?}: expected shapes-small, cifar-small, cifar13 or a file whose name ends in .toml")]
     Unknown(String),
