@@ -3,6 +3,9 @@
 //! It moves more than it computes, so nothing is copied: pixels whose taps all lie in the image are taken a few at a time,
 //! those at its edges one by one, with the padding's values for the taps outside.
 
+// The pixels of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
 use super::band::Finish;
 use super::pass::Pass;
 use crate::reference::conv::CHUNK;
