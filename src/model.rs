@@ -18,6 +18,11 @@
 //! kernel = 2                     # stride is the kernel unless given
 //!
 //! [[layer]]
+//! name = "pyramid"
+//! type = "spp"                   # spatial pyramid pooling: the maxima of 3×3, 2×2 and 1×1 bins
+//! bins = [3, 2, 1]
+//!
+//! [[layer]]
 //! name = "fc"
 //! type = "linear"                # dropout has a rate
 //! outputs = 10
@@ -26,7 +31,9 @@
 //! epochs = 10
 //! ```
 
-use rectify_kernels::{ConvShape, Dims, linear::LinearShape, pool::PoolShape};
+use rectify_kernels::linear::LinearShape;
+use rectify_kernels::pool::{PoolShape, SppShape};
+use rectify_kernels::{ConvShape, Dims};
 
 mod file;
 #[cfg(test)]
@@ -58,7 +65,7 @@ pub struct Layer {
 }
 
 /// What a layer does.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Convolution with bias, then the activation.
     Conv(Conv, Activation),
@@ -77,6 +84,11 @@ pub enum Op {
     GlobalMaxPool,
     /// Mean of each channel.
     GlobalAveragePool,
+    /// Spatial pyramid pooling (He et al. 2015, Table 3): the maxima of grids of bins, flattened; see [`SppShape`].
+    Spp {
+        /// Bins of an axis, level by level.
+        bins: Vec<usize>,
+    },
     /// In training, zeroes each value with probability `rate` and divides the others by `1 − rate`.
     Dropout {
         /// In `[0, 1)`.
@@ -165,7 +177,9 @@ pub enum ModelError {
     #[error("{0}")]
     Net(String),
     /// There is no net of this name.
-    #[error("unknown model {0:?}: expected shapes-small, cifar-small, cifar13 or a file whose name ends in .toml")]
+    #[error(
+        "unknown model {0:?}: expected shapes-small, cifar-small, cifar13, e14, a19 or a file whose name ends in .toml"
+    )]
     Unknown(String),
     /// A file cannot be read.
     #[error("{path}: {source}")]
@@ -186,10 +200,12 @@ pub enum ModelError {
 }
 
 /// The nets that are built in: name and description.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("shapes-small", include_str!("model/builtin/shapes-small.toml")),
     ("cifar-small", include_str!("model/builtin/cifar-small.toml")),
     ("cifar13", include_str!("model/builtin/cifar13.toml")),
+    ("e14", include_str!("model/builtin/e14.toml")),
+    ("a19", include_str!("model/builtin/a19.toml")),
 ];
 
 impl Model {
@@ -313,6 +329,11 @@ impl Op {
         }
     }
 
+    /// The pyramid's shape for this input.
+    pub(crate) fn spp_shape(bins: &[usize], d: Dims) -> SppShape {
+        SppShape { n: d.n, c: d.c, h: d.h, w: d.w, bins: bins.to_vec() }
+    }
+
     fn output(&self, d: Dims) -> Result<Dims, rectify_kernels::Error> {
         match self {
             Op::Conv(conv, _) => {
@@ -322,6 +343,10 @@ impl Op {
             &Op::Linear { outputs, .. } => {
                 let shape = LinearShape { n: d.n, c: d.c, h: d.h, w: d.w, outputs };
                 shape.conv().map(|_| shape.output())
+            }
+            Op::Spp { bins } => {
+                let shape = Op::spp_shape(bins, d);
+                shape.check().map(|()| shape.output())
             }
             Op::Dropout { .. } => Ok(d),
             _ => match self.pool_shape(d) {

@@ -12,7 +12,7 @@ use crate::model::{Model, ModelError, Op};
 use crate::rng::{self, Rng};
 use affine::Affine;
 use rectify_kernels::loss::{self, LossSums};
-use rectify_kernels::pool::{self, PoolShape};
+use rectify_kernels::pool::{self, PoolShape, SppShape};
 use rectify_kernels::{Buffer, Dims, Isa, dropout, layout};
 
 /// Why a net cannot be built or run.
@@ -48,6 +48,7 @@ enum Kind {
     Affine(Box<Affine>),
     Max { shape: PoolShape, index: Vec<u32> },
     Average(PoolShape),
+    Spp { shape: SppShape, index: Vec<u32> },
     Dropout { rate: f32, mask: Vec<u8> },
 }
 
@@ -95,16 +96,16 @@ impl Net {
             let (input, output) = (dims[i], dims[i + 1]);
             let affine = Affine::new(isa, &layer.op, (input, output), first, training);
             let affine = affine.map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?;
-            let kind = match (affine, layer.op, layer.op.pool_shape(input)) {
+            let index = || vec![0; if training { output.blocked_len() } else { 0 }];
+            let kind = match (affine, &layer.op, layer.op.pool_shape(input)) {
                 (Some(affine), ..) => {
                     first += affine.parameters();
                     Kind::Affine(Box::new(affine))
                 }
-                (_, Op::MaxPool(_) | Op::GlobalMaxPool, Some(shape)) => {
-                    Kind::Max { shape, index: vec![0; if training { output.blocked_len() } else { 0 }] }
-                }
+                (_, Op::MaxPool(_) | Op::GlobalMaxPool, Some(shape)) => Kind::Max { shape, index: index() },
                 (_, _, Some(shape)) => Kind::Average(shape),
-                (_, Op::Dropout { rate }, _) => {
+                (_, Op::Spp { bins }, _) => Kind::Spp { shape: Op::spp_shape(bins, input), index: index() },
+                (_, &Op::Dropout { rate }, _) => {
                     Kind::Dropout { rate, mask: vec![0; if training { output.blocked_len() / 8 } else { 0 }] }
                 }
                 _ => continue,
@@ -185,6 +186,10 @@ impl Net {
                         pool::max_forward(self.isa, shape, x, y, index)
                     }
                     Kind::Average(shape) => pool::average_forward(self.isa, shape, x, y),
+                    Kind::Spp { shape, index } => {
+                        let index = (self.mode == Mode::Training).then_some(&mut index[..]);
+                        pool::spp_forward(self.isa, shape, x, y, index)
+                    }
                     Kind::Dropout { .. } => Ok(()),
                 }
             };
@@ -240,6 +245,7 @@ impl Net {
                 }
                 Kind::Max { shape, index } => pool::max_backward(self.isa, shape, index, dy, dx),
                 Kind::Average(shape) => pool::average_backward(self.isa, shape, dy, dx),
+                Kind::Spp { shape, index } => pool::spp_backward(self.isa, shape, index, dy, dx),
                 Kind::Dropout { rate, mask } => {
                     dropout::backward_in_place(self.isa, node.output, dy, *rate, mask).map_err(node.fault())?;
                     continue;

@@ -32,6 +32,7 @@ struct Entry {
     activation: Option<Spanned<String>>,
     slope: Option<Spanned<f32>>,
     rate: Option<Spanned<f32>>,
+    bins: Option<Spanned<Vec<usize>>>,
 }
 
 /// A message and the place it is about.
@@ -101,8 +102,8 @@ fn spanned<T>(value: T) -> Option<Spanned<T>> {
 impl Entry {
     fn of(layer: &Layer) -> Entry {
         let mut entry = Entry { name: layer.name.clone(), kind: layer.op.kind().to_owned(), ..Entry::default() };
-        match layer.op {
-            Op::Conv(conv, activation) => {
+        match &layer.op {
+            &Op::Conv(conv, activation) => {
                 entry.channels = spanned(conv.channels);
                 entry.kernel = spanned(conv.kernel);
                 entry.stride = spanned(conv.stride);
@@ -111,7 +112,7 @@ impl Entry {
                 entry.groups = spanned(conv.groups);
                 entry.set_activation(activation);
             }
-            Op::Linear { outputs, activation } => {
+            &Op::Linear { outputs, activation } => {
                 entry.outputs = spanned(outputs);
                 entry.set_activation(activation);
             }
@@ -121,7 +122,8 @@ impl Entry {
                 entry.padding = spanned(pool.padding);
             }
             Op::GlobalMaxPool | Op::GlobalAveragePool => {}
-            Op::Dropout { rate } => entry.rate = spanned(rate),
+            Op::Spp { bins } => entry.bins = spanned(bins.clone()),
+            Op::Dropout { rate } => entry.rate = spanned(*rate),
         }
         entry
     }
@@ -150,6 +152,7 @@ impl Entry {
             ("activation", self.activation.map(|k| k.span())),
             ("slope", self.slope.map(|k| k.span())),
             ("rate", self.rate.map(|k| k.span())),
+            ("bins", self.bins.map(|k| k.span())),
         ] {
             if let Some(span) = left {
                 return Err((span, format!("layer {:?} of type {:?} has no key `{key}`", self.name, self.kind)));
@@ -185,6 +188,7 @@ impl Entry {
             }
             "global-max-pool" => Ok(Op::GlobalMaxPool),
             "global-average-pool" => Ok(Op::GlobalAveragePool),
+            "spp" => Ok(Op::Spp { bins: self.bins.take().ok_or_else(|| missing("bins"))?.into_inner() }),
             "dropout" => {
                 let rate = self.rate.take().ok_or_else(|| missing("rate"))?;
                 if !(0.0..1.0).contains(rate.get_ref()) {
@@ -196,7 +200,7 @@ impl Entry {
                 span.clone(),
                 format!(
                     "unknown type {kind:?}: expected conv, linear, max-pool, average-pool, global-max-pool, \
-                     global-average-pool or dropout"
+                     global-average-pool, spp or dropout"
                 ),
             )),
         }
@@ -233,6 +237,7 @@ impl Op {
             Op::AveragePool(_) => "average-pool",
             Op::GlobalMaxPool => "global-max-pool",
             Op::GlobalAveragePool => "global-average-pool",
+            Op::Spp { .. } => "spp",
             Op::Dropout { .. } => "dropout",
         }
     }
