@@ -5,6 +5,9 @@
 
 mod affine;
 mod parameters;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use parameters::{Parameter, Parameters, Role};
 
