@@ -77,6 +77,8 @@ pub enum Activation {
     BiasPrelu,
     /// As [`Activation::BiasPrelu`], and keeps the pre-activation for the backward pass.
     BiasPreluKeep,
+    /// Adds the bias, then another tensor: the sum that ends a residual block.
+    BiasAdd,
 }
 
 impl Activation {
@@ -86,6 +88,7 @@ impl Activation {
             Epilogue::Bias(_) => Activation::Bias,
             Epilogue::BiasPrelu { .. } => Activation::BiasPrelu,
             Epilogue::BiasPreluKeep { .. } => Activation::BiasPreluKeep,
+            Epilogue::BiasAdd { .. } => Activation::BiasAdd,
         }
     }
 }

@@ -36,6 +36,13 @@ pub enum Epilogue<'a> {
         /// One per output channel, or one for all.
         slopes: &'a [f32],
     },
+    /// Adds `bias`, then another tensor: the sum that ends a residual block.
+    BiasAdd {
+        /// One per output channel.
+        bias: &'a [f32],
+        /// Blocked like the output.
+        shortcut: &'a [f32],
+    },
     /// As [`Epilogue::BiasPrelu`], and stores what PReLU was given, for the backward pass.
     BiasPreluKeep {
         /// One per output channel.

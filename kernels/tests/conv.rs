@@ -27,6 +27,9 @@ fn check_forward(s: &ConvShape, x: &[f32], w: &[f32]) {
         let slope = |i: usize| a[if a.len() == 1 { 0 } else { channel(i) }];
         pre.iter().enumerate().map(|(i, &v)| if v > 0.0 { v } else { slope(i) * v }).collect()
     };
+    let (shortcut, pads) = (noise(d.plain_len(), 6), noise(s.ic, 7));
+    let blocked_shortcut = to_blocked(&d, &shortcut);
+    let padded = reference::conv::forward_padded(s, x, w, &pads).unwrap();
     let blocked = to_blocked(&s.input(), x);
     for (isa, threads, options) in variations() {
         let what = format!("{s:?} {isa} {threads} {options:?}");
@@ -47,6 +50,13 @@ fn check_forward(s: &ConvShape, x: &[f32], w: &[f32]) {
         let keep = Epilogue::BiasPreluKeep { bias: &bias, slopes: &slopes, pre: &mut kept };
         assert_bits(&what, &run(keep), &prelu(&slopes));
         assert_bits(&what, &from_blocked(&d, &kept), &pre);
+        let added: Vec<f32> = pre.iter().zip(&shortcut).map(|(v, s)| v + s).collect();
+        assert_bits(&what, &run(Epilogue::BiasAdd { bias: &bias, shortcut: &blocked_shortcut }), &added);
+        plan.pack_padded(w, &pads, &mut packed).unwrap();
+        let mut y = Buffer::from_slice(&vec![f32::NAN; d.blocked_len()]);
+        let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
+        with_threads(threads, || plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
+        assert_bits(&what, &from_blocked(&d, &y), &padded);
     }
 }
 

@@ -90,7 +90,7 @@ impl BackwardData {
         let mut rest = packed;
         for pass in &self.passes {
             let (packed, after) = rest.split_at(pass.packed_len());
-            let call = Call { x: dy, packed, y: dx, bias: None, slopes: None, pre: None };
+            let call = Call { x: dy, packed, pads: &[], y: dx, bias: None, slopes: None, shortcut: None, pre: None };
             pass.run(self.isa, call, workspace);
             rest = after;
         }

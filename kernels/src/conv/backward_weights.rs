@@ -287,7 +287,7 @@ impl BackwardWeights {
                 let x = if self.copy_x {
                     let window = self.x_window(group, block, row);
                     for (image, to) in chunk_images.clone().zip(copy_x.chunks_exact_mut(xs.image)) {
-                        window.copy(x, image, to);
+                        window.copy(x, image, &[], to);
                     }
                     copy_x.as_ptr()
                 } else {
@@ -297,7 +297,7 @@ impl BackwardWeights {
                 let dy = if self.copy_dy {
                     let window = self.dy_window(group, &panel, row);
                     for (image, to) in chunk_images.clone().zip(copy_dy.chunks_exact_mut(dys.image)) {
-                        window.copy(dy, image, to);
+                        window.copy(dy, image, &[], to);
                     }
                     copy_dy.as_ptr()
                 } else {

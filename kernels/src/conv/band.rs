@@ -9,12 +9,13 @@ use std::ops::Range;
 /// Weights of a chunk that stay in the second cache while tile after tile uses them: 256 KiB.
 const WEIGHTS: usize = 1 << 16;
 
-/// Bias, slopes (each 16 for a block of output channels) and where the pre-activation goes: the epilogue's pointers,
-/// null for what there is not.
+/// Bias, slopes (each 16 for a block of output channels), the tensor to add and where the pre-activation goes: the
+/// epilogue's pointers, null for what there is not.
 #[derive(Clone, Copy)]
 pub(super) struct Finish {
     pub bias: *const f32,
     pub slopes: *const f32,
+    pub shortcut: *const f32,
     pub pre: *mut f32,
 }
 
@@ -29,7 +30,7 @@ pub(super) struct Band<'a> {
     pub out_strides: Strides,
     /// The group's packed weights.
     pub w: *const f32,
-    /// The group's epilogue; `pre` corresponds to `y`.
+    /// The group's epilogue; `shortcut` and `pre` correspond to `y`.
     pub finish: Finish,
     pub images: usize,
     pub rows: usize,
@@ -172,7 +173,7 @@ impl Band<'_> {
         y: &[usize; ROWS],
         step: Step,
     ) {
-        let Finish { bias, slopes, pre } = self.finish;
+        let Finish { bias, slopes, shortcut, pre } = self.finish;
         for (row, &y) in acc.iter().zip(y) {
             for (j, &sum) in row.iter().enumerate() {
                 let block = step.block + j;
@@ -192,6 +193,9 @@ impl Band<'_> {
                         if !pre.is_null() {
                             s.store(pre.add(at), v);
                             self.clear(pre.add(at), ragged);
+                        }
+                        if !shortcut.is_null() {
+                            v = s.add(v, s.load(shortcut.add(at)));
                         }
                         if !slopes.is_null() {
                             let scaled = s.mul(s.load(slopes.add(block * LANES)), v);

@@ -5,7 +5,7 @@ use super::pass::Pass;
 use super::run::Call;
 use super::{Epilogue, Options, check_channels};
 use crate::error::{check_at_least, check_len};
-use crate::{ConvShape, Error, Isa};
+use crate::{ConvShape, Error, Isa, LANES, blocks};
 
 /// A plan of the forward convolution with a fused epilogue (He et al. 2015, Eq. 1 and 5).
 ///
@@ -59,9 +59,15 @@ impl Forward {
         self.pass.kernel(self.isa)
     }
 
-    /// Elements of the packed weights. Their layout depends on the weights' shape and the groups alone.
+    /// Elements of the packed weights, with the values of the padding behind them. Their layout depends on the weights'
+    /// shape and the groups alone.
     pub fn packed_len(&self) -> usize {
-        self.pass.packed_len()
+        self.pass.packed_len() + self.pads_len()
+    }
+
+    /// Elements of the padding's values: one for each input channel, in whole blocks.
+    fn pads_len(&self) -> usize {
+        blocks(self.shape.ic) * LANES
     }
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
@@ -69,14 +75,33 @@ impl Forward {
         self.pass.workspace_len(threads)
     }
 
-    /// Lays out OIHW weights for [`Forward::run`].
+    /// Lays out OIHW weights for [`Forward::run`]; outside the image `run` will read zeros.
     ///
     /// # Errors
     /// A length that does not fit.
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) -> Result<(), Error> {
+        self.pack_all(weights, &[], packed)
+    }
+
+    /// As [`Forward::pack`], but outside the image `run` will read `pads`, one value for each input channel.
+    ///
+    /// That is what it takes to fold an affine map of the input, `s·x + t` in each channel (a batch norm before a padded
+    /// convolution), into weights and bias: the padding of the mapped input is zero where `x` is `−t/s`.
+    ///
+    /// # Errors
+    /// A length that does not fit.
+    pub fn pack_padded(&self, weights: &[f32], pads: &[f32], packed: &mut [f32]) -> Result<(), Error> {
+        check_len("pads", pads.len(), self.shape.ic)?;
+        self.pack_all(weights, pads, packed)
+    }
+
+    fn pack_all(&self, weights: &[f32], pads: &[f32], packed: &mut [f32]) -> Result<(), Error> {
         let s = &self.shape;
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("packed weights", packed.len(), self.packed_len())?;
+        let (packed, tail) = packed.split_at_mut(self.pass.packed_len());
+        tail.fill(0.0);
+        tail[..pads.len()].copy_from_slice(pads);
         let (icg, ocg) = (s.group_ic(), if self.pass.depthwise { 1 } else { s.group_oc() });
         self.pass.pack(packed, |group, o, i, kh, kw| weights[(((group * ocg + o) * icg + i) * s.kh + kh) * s.kw + kw]);
         Ok(())
@@ -100,12 +125,14 @@ impl Forward {
         check_len("packed weights", packed.len(), self.packed_len())?;
         check_len("y", y.len(), s.output().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (bias, slopes, pre) = match epilogue {
-            Epilogue::None => (None, None, None),
-            Epilogue::Bias(bias) => (Some(bias), None, None),
-            Epilogue::BiasPrelu { bias, slopes } => (Some(bias), Some(slopes), None),
-            Epilogue::BiasPreluKeep { bias, slopes, pre } => (Some(bias), Some(slopes), Some(pre)),
-        };
+        let (mut bias, mut slopes, mut pre, mut shortcut) = (None, None, None, None);
+        match epilogue {
+            Epilogue::None => {}
+            Epilogue::Bias(b) => bias = Some(b),
+            Epilogue::BiasPrelu { bias: b, slopes: a } => (bias, slopes) = (Some(b), Some(a)),
+            Epilogue::BiasPreluKeep { bias: b, slopes: a, pre: p } => (bias, slopes, pre) = (Some(b), Some(a), Some(p)),
+            Epilogue::BiasAdd { bias: b, shortcut: s } => (bias, shortcut) = (Some(b), Some(s)),
+        }
         if let Some(bias) = bias {
             check_len("bias", bias.len(), s.oc)?;
         }
@@ -115,7 +142,11 @@ impl Forward {
         if let Some(pre) = &pre {
             check_len("pre-activation", pre.len(), y.len())?;
         }
-        self.pass.run(self.isa, Call { x, packed, y, bias, slopes, pre }, workspace);
+        if let Some(shortcut) = shortcut {
+            check_len("shortcut", shortcut.len(), y.len())?;
+        }
+        let (packed, pads) = packed.split_at(self.pass.packed_len());
+        self.pass.run(self.isa, Call { x, packed, pads, y, bias, slopes, shortcut, pre }, workspace);
         Ok(())
     }
 }

@@ -29,8 +29,10 @@ impl Window {
         start.min(end)..end
     }
 
-    /// Copies image `n` as `[block][row][col][lanes]`; zeros outside the image and in lanes without a channel.
-    pub fn copy(&self, x: &[f32], n: usize, to: &mut [f32]) {
+    /// Copies image `n` as `[block][row][col][lanes]`; outside the image each channel's value of `pads`, or zeros if
+    /// there are none; zeros in lanes without a channel.
+    pub fn copy(&self, x: &[f32], n: usize, pads: &[f32], to: &mut [f32]) {
+        let pads = if pads.iter().all(|p| p.to_bits() == 0) { &[] } else { pads };
         let lanes = self.lanes;
         let row_len = self.cols * lanes;
         let rows = Window::inside(self.row, self.rows, self.dims.h);
@@ -40,12 +42,18 @@ impl Window {
             let valid = lanes.min(self.channels - block * LANES);
             let block_out = &mut to[block * self.rows * row_len..][..self.rows * row_len];
             for (r, out) in block_out.chunks_exact_mut(row_len).enumerate() {
-                if !rows.contains(&r) || cols.is_empty() {
+                let pad = |out: &mut [f32]| {
                     out.fill(0.0);
+                    if let Some(pads) = pads.get(channel..channel + valid) {
+                        out.chunks_exact_mut(lanes).for_each(|pixel| pixel[..valid].copy_from_slice(pads));
+                    }
+                };
+                if !rows.contains(&r) || cols.is_empty() {
+                    pad(out);
                     continue;
                 }
-                out[..cols.start * lanes].fill(0.0);
-                out[cols.end * lanes..].fill(0.0);
+                pad(&mut out[..cols.start * lanes]);
+                pad(&mut out[cols.end * lanes..]);
                 let pixel = (self.row + r as isize) as usize * self.dims.w + (self.col + cols.start as isize) as usize;
                 let source = |channel: usize| {
                     ((n * blocks(self.dims.c) + channel / LANES) * self.dims.plane() + pixel) * LANES + channel % LANES

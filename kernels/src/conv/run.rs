@@ -10,10 +10,25 @@ use std::ops::Range;
 pub(super) struct Call<'a> {
     pub x: &'a [f32],
     pub packed: &'a [f32],
+    /// What padding reads, one value for each input channel; zeros if there are none.
+    pub pads: &'a [f32],
     pub y: &'a mut [f32],
     pub bias: Option<&'a [f32]>,
     pub slopes: Option<&'a [f32]>,
+    pub shortcut: Option<&'a [f32]>,
     pub pre: Option<&'a mut [f32]>,
+}
+
+/// What all tasks of a pass share: a [`Call`] with its parameters spread over whole blocks.
+struct Tensors<'a> {
+    x: &'a [f32],
+    pads: &'a [f32],
+    packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    slopes: Option<&'a [f32]>,
+    shortcut: Option<&'a [f32]>,
+    y: Shared,
+    pre: Option<Shared>,
 }
 
 /// Where a task's band lies.
@@ -43,9 +58,10 @@ impl Pass {
     /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
     /// [`Pass::packed_len`], the workspace at least [`Pass::workspace_len`] of one thread.
     pub fn run(&self, isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
-        let Call { x, packed, y, bias, slopes, pre } = call;
+        let Call { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
         assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
+        assert!(shortcut.is_none_or(|s| s.len() == y.len()));
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
@@ -65,7 +81,8 @@ impl Pass {
                 rows: row..self.rows.count.min(row + self.band_rows),
                 blocks: block(oc_part)..block(oc_part + 1),
             };
-            self.task(isa, place, x, packed, parameters, y, pre, scratch);
+            let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
+            self.task(isa, place, &shared, scratch);
         });
     }
 
@@ -79,25 +96,15 @@ impl Pass {
         to
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn task(
-        &self,
-        isa: Isa,
-        place: Place,
-        x: &[f32],
-        packed: &[f32],
-        parameters: [Option<&[f32]>; 2],
-        y: Shared,
-        pre: Option<Shared>,
-        scratch: &mut [f32],
-    ) {
+    fn task(&self, isa: Isa, place: Place, shared: &Tensors<'_>, scratch: &mut [f32]) {
+        let &Tensors { x, pads, packed, bias, slopes, shortcut, y, pre } = shared;
         let (copy, apart) = scratch.split_at_mut(self.copy_len());
         let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
         let in_strides = self.in_strides();
         let from = if self.copy {
             let window = self.window(place.group, place.rows.start);
             for (image, to) in place.images.clone().zip(copy.chunks_exact_mut(in_strides.image)) {
-                window.copy(x, image, to);
+                window.copy(x, image, pads, to);
             }
             copy.as_ptr()
         } else if self.k == 0 {
@@ -111,14 +118,15 @@ impl Pass {
         let tensor = Strides::of(&self.output);
         let width = self.out_blocks() * LANES;
         let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[place.group * width..].as_ptr());
-        let (to, to_pre, out_strides) = if self.scatter {
-            (apart_y.as_mut_ptr(), pre.map(|_| apart_pre.as_mut_ptr()), self.out_strides())
+        let (to, to_shortcut, to_pre, out_strides) = if self.scatter {
+            (apart_y.as_mut_ptr(), std::ptr::null(), pre.map(|_| apart_pre.as_mut_ptr()), self.out_strides())
         } else {
             let row = (self.rows.first + place.rows.start * self.rows.step) * tensor.row;
             let block = place.group * self.out_blocks() * tensor.block;
             let at = place.images.start * tensor.image + block + row + self.cols.first * tensor.col;
             let strides = Strides { row: tensor.row * self.rows.step, col: tensor.col * self.cols.step, ..tensor };
-            (y.ptr().wrapping_add(at), pre.map(|p| p.ptr().wrapping_add(at)), strides)
+            let to_shortcut = shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr());
+            (y.ptr().wrapping_add(at), to_shortcut, pre.map(|p| p.ptr().wrapping_add(at)), strides)
         };
         let last_block = (place.group * self.out_blocks() + self.out_blocks() - 1) * LANES;
         let valid = match self.depthwise {
@@ -133,8 +141,9 @@ impl Pass {
             out_strides,
             w: packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr(),
             finish: Finish {
-                bias: parameter(parameters[0]),
-                slopes: parameter(parameters[1]),
+                bias: parameter(bias),
+                slopes: parameter(slopes),
+                shortcut: to_shortcut,
                 pre: to_pre.unwrap_or(std::ptr::null_mut()),
             },
             images: place.images.len(),
@@ -143,15 +152,15 @@ impl Pass {
             valid,
         });
         if self.scatter {
-            self.scatter(&place, apart_y, y);
+            self.scatter(&place, apart_y, shortcut, y);
             if let Some(pre) = pre {
-                self.scatter(&place, apart_pre, pre);
+                self.scatter(&place, apart_pre, None, pre);
             }
         }
     }
 
-    /// Copies a group's outputs, lane by lane, to channels that are not whole blocks.
-    fn scatter(&self, place: &Place, apart: &[f32], to: Shared) {
+    /// Copies a group's outputs, lane by lane, to channels that are not whole blocks, and adds the shortcut's.
+    fn scatter(&self, place: &Place, apart: &[f32], shortcut: Option<&[f32]>, to: Shared) {
         let (from, tensor) = (self.out_strides(), Strides::of(&self.output));
         for (i, image) in place.images.clone().enumerate() {
             for local in place.blocks.start * LANES..self.goc.min(place.blocks.end * LANES) {
@@ -166,7 +175,11 @@ impl Pass {
                         let last =
                             if channel + 1 == self.output.c { blocks(self.output.c) * LANES } else { channel + 1 };
                         for lane in channel..last {
-                            let v = if lane == channel { apart[at + local % LANES] } else { 0.0 };
+                            let v = match shortcut {
+                                _ if lane > channel => 0.0,
+                                Some(shortcut) => apart[at + local % LANES] + shortcut[pixel + lane % LANES],
+                                None => apart[at + local % LANES],
+                            };
                             // SAFETY: the pixel lies in the output, whose length `run` has checked, and this task
                             // alone computes this channel of it; lanes without a channel belong to the last channel.
                             unsafe { to.ptr().add(pixel + lane % LANES).write(v) };

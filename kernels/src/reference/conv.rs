@@ -49,7 +49,16 @@ impl<T: Float> Chain<T> {
 /// # Errors
 /// A shape or length that does not fit.
 pub fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T]) -> Result<Vec<T>, Error> {
+    forward_padded(s, x, w, &vec![T::zero(); s.ic])
+}
+
+/// As [`forward`], but outside the image channel `c` reads `pads[c]`.
+///
+/// # Errors
+/// A shape or length that does not fit.
+pub fn forward_padded<T: Float>(s: &ConvShape, x: &[T], w: &[T], pads: &[T]) -> Result<Vec<T>, Error> {
     s.check()?;
+    check_len("pads", pads.len(), s.ic)?;
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("w", w.len(), s.weight_len())?;
     let (icg, ocg, oh, ow) = (s.group_ic(), s.group_oc(), s.oh(), s.ow());
@@ -65,10 +74,11 @@ pub fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T]) -> Result<Vec<T>, Erro
                                 let ih = (r * s.stride_h + kh * s.dilation_h).wrapping_sub(s.pad_top);
                                 let iw = (c * s.stride_w + kw * s.dilation_w).wrapping_sub(s.pad_left);
                                 for i in block..icg.min(block + LANES) {
+                                    let ic = oc / ocg * icg + i;
                                     let v = if ih < s.ih && iw < s.iw {
-                                        x[((n * s.ic + oc / ocg * icg + i) * s.ih + ih) * s.iw + iw]
+                                        x[((n * s.ic + ic) * s.ih + ih) * s.iw + iw]
                                     } else {
-                                        T::zero()
+                                        pads[ic]
                                     };
                                     sum.chain = v.mul_add(w[((oc * icg + i) * s.kh + kh) * s.kw + kw], sum.chain);
                                 }
