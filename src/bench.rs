@@ -10,6 +10,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::hyper::HyperError;
+use crate::memory::{self, MemoryError};
+use crate::nn::NetError;
 use crate::problem::{Problem, ProblemError};
 use rectify_kernels::{ConvShape, Error, Isa};
 use std::{fmt, io, path::PathBuf};
@@ -21,8 +24,10 @@ pub mod machine;
 mod prelu;
 mod tensors;
 mod timing;
+mod train;
 
 pub use json::JsonFile;
+pub use train::{TrainOptions, TrainRecord, train};
 
 /// What is measured on a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,8 +215,8 @@ pub enum BenchError {
         why: String,
     },
     /// The tensors need more memory than there is.
-    #[error("the tensors need {0} MiB, more than there is")]
-    Memory(usize),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// A file cannot be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -220,6 +225,15 @@ pub enum BenchError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A batch or a number of steps is out of bounds.
+    #[error(transparent)]
+    Hyper(#[from] HyperError),
+    /// The net cannot be built or run.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The loss of random labels is infinite or no number, so that the steps are not those of a net that learns.
+    #[error("the loss became {0}")]
+    Loss(f64),
     /// A kernel refuses the problem.
     #[error(transparent)]
     Kernel(#[from] Error),
@@ -281,12 +295,8 @@ struct Measured {
 }
 
 /// Refuses a problem whose tensors do not fit into memory, rather than abort while allocating them.
-fn reserve(shape: &ConvShape) -> Result<(), BenchError> {
-    let elements = [shape.input().blocked_len(), shape.output().blocked_len(), shape.weight_len()]
-        .into_iter()
-        // Packed weights or a second tensor of the output's size come on top.
-        .fold(0usize, |sum, len| sum.saturating_add(len.saturating_mul(2)));
-    Vec::<f32>::new()
-        .try_reserve_exact(elements)
-        .map_err(|_| BenchError::Memory(elements.saturating_mul(size_of::<f32>()) >> 20))
+fn reserve(shape: &ConvShape) -> Result<(), MemoryError> {
+    let elements = [shape.input().blocked_len(), shape.output().blocked_len(), shape.weight_len()];
+    // Packed weights or a second tensor of the output's size come on top.
+    memory::reserve(elements.map(|len| len.saturating_mul(2)))
 }

@@ -9,6 +9,7 @@ pub mod data;
 pub mod file;
 pub mod hyper;
 pub mod init;
+pub mod memory;
 pub mod model;
 pub mod nn;
 pub mod optim;

@@ -31,6 +31,7 @@
 //! epochs = 10
 //! ```
 
+use crate::memory::MemoryError;
 use rectify_kernels::linear::LinearShape;
 use rectify_kernels::pool::{PoolShape, SppShape};
 use rectify_kernels::{ConvShape, Dims};
@@ -176,6 +177,9 @@ pub enum ModelError {
     /// The net as a whole makes no sense.
     #[error("{0}")]
     Net(String),
+    /// The parameters need more memory than there is.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// There is no net of this name.
     #[error(
         "unknown model {0:?}: expected shapes-small, cifar-small, cifar13, e14, a19 or a file whose name ends in .toml"

@@ -11,6 +11,7 @@ mod tests;
 
 pub use parameters::{Parameter, Parameters, Role};
 
+use crate::memory::{self, MemoryError};
 use crate::model::{Model, ModelError, Op};
 use crate::rng::{self, Rng};
 use affine::Affine;
@@ -33,6 +34,9 @@ pub enum NetError {
         /// Why.
         source: rectify_kernels::Error,
     },
+    /// The tensors between the layers need more memory than there is.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The images, the labels or the loss are refused.
     #[error(transparent)]
     Kernel(#[from] rectify_kernels::Error),
@@ -88,10 +92,11 @@ impl Net {
     /// Plans a model for batches of `batch` images in the current rayon pool.
     ///
     /// # Errors
-    /// A model that does not fit together, shapes that no slice can hold.
+    /// A model that does not fit together, shapes that no slice or no memory can hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
         let dims = model.dims(batch)?;
         let training = mode == Mode::Training;
+        reserve(&dims, mode)?;
         let mut lens = vec![dims[0].blocked_len()];
         let mut nodes: Vec<Node> = Vec::new();
         let (mut first, mut from) = (0, 0);
@@ -258,6 +263,16 @@ impl Net {
             std::mem::swap(&mut grad, &mut other);
         }
         Ok(sums)
+    }
+}
+
+/// Refuses tensors between the layers that do not fit into memory.
+fn reserve(dims: &[Dims], mode: Mode) -> Result<(), MemoryError> {
+    let lens = dims.iter().map(Dims::blocked_len);
+    match mode {
+        Mode::Inference => memory::reserve([lens.max().unwrap_or(0).saturating_mul(2)]),
+        // Of most layers the output and what its activation was given.
+        Mode::Training => memory::reserve(lens.map(|len| len.saturating_mul(2))),
     }
 }
 

@@ -105,7 +105,7 @@ fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
 /// What the user may mend on the command line is wrong usage.
 pub(super) fn failure(e: BenchError) -> Failure {
     match e {
-        BenchError::Seconds(_) | BenchError::Threads { .. } => Failure::usage(e),
+        BenchError::Seconds(_) | BenchError::Threads { .. } | BenchError::Hyper(_) => Failure::usage(e),
         _ => Failure::failed(e),
     }
 }

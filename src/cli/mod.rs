@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, exit codes (0 well, 1 failure, 2 wrong usage) and the one-line error.
 
 use clap::{Parser, Subcommand};
+use rectify::bench::machine;
 use std::{fmt::Display, io::Write, process::ExitCode};
 
 mod bench;
@@ -58,10 +59,10 @@ pub fn with_threads<R: Send>(
     threads: Option<usize>,
     f: impl FnOnce() -> Result<R, Failure> + Send,
 ) -> Result<R, Failure> {
-    if threads == Some(0) {
-        return Err(Failure::usage("--threads 0: must be at least 1"));
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(Failure::failed)?;
+    let pool = match threads {
+        Some(threads) => machine::pool(threads).map_err(Failure::usage)?,
+        None => rayon::ThreadPoolBuilder::new().build().map_err(Failure::failed)?,
+    };
     pool.install(f)
 }
 

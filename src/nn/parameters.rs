@@ -1,6 +1,7 @@
 //! A net's weights, biases and slopes, named as PyTorch would name them.
 
 use crate::init;
+use crate::memory;
 use crate::model::{Activation, Model, ModelError, Op};
 use crate::rng::{self, Rng};
 use rectify_kernels::Buffer;
@@ -92,8 +93,15 @@ impl Parameters {
     /// model says. Each weight tensor has its own random stream, numbered by its place.
     ///
     /// # Errors
-    /// As [`Model::dims`].
+    /// As [`Model::dims`]; more parameters than there is memory for.
     pub fn initial(model: &Model, seed: u64) -> Result<Parameters, ModelError> {
+        let mut lens = Vec::new();
+        Parameters::build::<ModelError>(model, |_, _, shape| {
+            // The parameter itself, its gradient, its momentum, its packed forms.
+            lens.push(shape.iter().product::<usize>().saturating_mul(4));
+            Ok(Buffer::zeroed(0))
+        })?;
+        memory::reserve(lens)?;
         let zeros = |_: usize, _: &str, shape: &[usize]| Ok(Buffer::zeroed(shape.iter().product()));
         let mut all = Parameters::build::<ModelError>(model, zeros)?;
         for (place, p) in all.0.iter_mut().enumerate() {
