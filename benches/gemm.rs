@@ -16,7 +16,10 @@ fn main() {
     common::run(|c| {
         let isa = Isa::best().expect("RECTIFY_ISA names an instruction set of this processor");
         pointwise(c, isa, &ConvShape::square(1, 256, 28, 512, 1, 1, 0));
-        fully_connected(c, isa, &LinearShape { n: 64, c: 512, h: 1, w: 1, outputs: 512 });
+        let linear = LinearShape { n: 64, c: 512, h: 1, w: 1, outputs: 512 };
+        linear_forward(c, isa, &linear);
+        linear_backward_data(c, isa, &linear);
+        linear_backward_weights(c, isa, &linear);
     });
 }
 
@@ -43,7 +46,7 @@ fn pointwise(c: &mut Criterion, isa: Isa, s: &ConvShape) {
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
 
-fn fully_connected(c: &mut Criterion, isa: Isa, s: &LinearShape) {
+fn linear_forward(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let plan = linear::Forward::new(isa, s).unwrap();
     let (x, w) = (random(0, s.input().plain_len()), random(1, s.weight_len()));
     let (mut blocked, mut packed) = (Buffer::zeroed(s.input().blocked_len()), Buffer::zeroed(plan.packed_len()));
@@ -58,10 +61,51 @@ fn fully_connected(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     product(&mut theirs);
     assert_close(&plain, &theirs);
 
-    let mut group = c.benchmark_group(format!("gemm/linear {}x{}x{}", s.n, s.outputs, s.c));
+    let mut group = c.benchmark_group(format!("gemm/linear forward {}x{}x{}", s.n, s.outputs, s.c));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
     group.bench_function("ours", |b| {
         b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace));
     });
+    group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
+}
+
+fn linear_backward_data(c: &mut Criterion, isa: Isa, s: &LinearShape) {
+    let plan = linear::BackwardData::new(isa, s).unwrap();
+    let (dy, w) = (random(2, s.output().plain_len()), random(1, s.weight_len()));
+    let (mut blocked, mut packed) = (Buffer::zeroed(s.output().blocked_len()), Buffer::zeroed(plan.packed_len()));
+    layout::nchw_to_blocked(isa, s.output(), &dy, &mut blocked).unwrap();
+    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+    let mut dx = Buffer::zeroed(s.input().blocked_len());
+    let (mut plain, mut theirs) = (Buffer::zeroed(s.input().plain_len()), Buffer::zeroed(s.input().plain_len()));
+    let product = |dx: &mut [f32]| gemm(Matrix::new(&dy, s.n, s.outputs), Matrix::new(&w, s.outputs, s.c), 0.0, dx);
+    plan.run(&blocked, &packed, &mut dx, &mut workspace).unwrap();
+    layout::blocked_to_nchw(isa, s.input(), &dx, &mut plain).unwrap();
+    product(&mut theirs);
+    assert_close(&plain, &theirs);
+
+    let mut group = c.benchmark_group(format!("gemm/linear backward-data {}x{}x{}", s.n, s.c, s.outputs));
+    group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &packed, &mut dx, &mut workspace)));
+    group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
+}
+
+fn linear_backward_weights(c: &mut Criterion, isa: Isa, s: &LinearShape) {
+    let plan = linear::BackwardWeights::new(isa, s).unwrap();
+    let (x, dy) = (random(0, s.input().plain_len()), random(2, s.output().plain_len()));
+    let mut blocked_x = Buffer::zeroed(s.input().blocked_len());
+    let mut blocked_dy = Buffer::zeroed(s.output().blocked_len());
+    layout::nchw_to_blocked(isa, s.input(), &x, &mut blocked_x).unwrap();
+    layout::nchw_to_blocked(isa, s.output(), &dy, &mut blocked_dy).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+    let (mut dw, mut theirs) = (Buffer::zeroed(s.weight_len()), Buffer::zeroed(s.weight_len()));
+    let product = |dw: &mut [f32]| gemm(Matrix::new(&dy, s.n, s.outputs).t(), Matrix::new(&x, s.n, s.c), 0.0, dw);
+    plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace).unwrap();
+    product(&mut theirs);
+    assert_close(&dw, &theirs);
+
+    let mut group = c.benchmark_group(format!("gemm/linear backward-weights {}x{}x{}", s.outputs, s.c, s.n));
+    group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace)));
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
