@@ -4,7 +4,7 @@ use super::{BenchError, machine, timing};
 use crate::hyper::require;
 use crate::init::Init;
 use crate::model::Model;
-use crate::nn::{Mode, Net, NetError, Parameters, reference};
+use crate::nn::{Mode, Net, NetError, Parameters, Role, reference};
 use crate::rng::{self, Rng};
 use rectify_kernels::{Isa, layout};
 use std::time::Instant;
@@ -110,10 +110,25 @@ fn verdict(error: f64) -> Option<String> {
     (!well).then(|| format!("the scores are off by {error:.1e} of the largest, more than {TOLERANCE:.0e}"))
 }
 
+/// He's initial weights; batch norms with statistics of their own, as after training.
+fn parameters(model: &Model) -> Result<Parameters, NetError> {
+    let mut parameters = Parameters::initial(model, 0)?;
+    for (place, p) in parameters.iter_mut().enumerate() {
+        let (low, high) = match p.role {
+            Role::Scale | Role::Variance => (0.5, 1.5),
+            Role::Shift | Role::Mean => (-0.2, 0.2),
+            Role::Weight | Role::Bias | Role::Slopes => continue,
+        };
+        let mut rng = Rng::at(0, rng::BENCH, 1, place as u64);
+        p.value.iter_mut().for_each(|v| *v = rng.between(low, high));
+    }
+    Ok(parameters)
+}
+
 /// Median seconds of a pass, and the error where it is asked for.
 fn measure(model: &Model, options: &InferOptions) -> Result<(f64, Option<f64>), BenchError> {
     let &InferOptions { batch, seconds, check, isa, .. } = options;
-    let parameters = Parameters::initial(model, 0).map_err(NetError::from)?;
+    let parameters = parameters(model)?;
     let mut net = Net::new(model, isa, batch, Mode::Inference)?;
     net.load(&parameters)?;
     let mut rng = Rng::new(0, rng::BENCH);

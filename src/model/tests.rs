@@ -83,6 +83,42 @@ fn a_pyramid_is_checked_and_its_output_is_flat() {
 }
 
 #[test]
+fn layers_name_what_they_read_and_add() {
+    let with = |layers: &str| {
+        format!(
+            r#"name = "x"
+input = [3, 8, 8]
+layer = [
+    {{ name = "a", type = "conv", channels = 4, kernel = 1, bias = false }},
+    {{ name = "b", type = "conv", channels = 4, kernel = 3, padding = 1 }},
+    {layers}
+    {{ name = "pool", type = "global-max-pool" }},
+    {{ name = "fc", type = "linear", outputs = 2 }},
+]"#
+        )
+    };
+    let good = with(r#"{ name = "c", type = "batch-norm", from = "a", add = "b", activation = "prelu" },"#);
+    let model = Model::parse(&good).unwrap();
+    assert_eq!(Model::parse(&model.to_toml().unwrap()).unwrap(), model);
+    assert_eq!((model.sources().unwrap()[2], model.classes()), (Source { from: 1, add: Some(2) }, 2));
+    let names: Vec<String> = Parameters::initial(&model, 1).unwrap().iter().map(|p| p.name.clone()).collect();
+    let of_c = ["c.weight", "c.bias", "c.running_mean", "c.running_var", "c.slopes"];
+    assert_eq!(names, [&["a.weight", "b.weight", "b.bias"][..], &of_c, &["fc.weight", "fc.bias"]].concat());
+
+    let wrong = |from: &str, to: &str| refused(&good.replacen(from, to, 1));
+    assert_eq!(wrong("from = \"a\"", "from = \"pool\""), r#"line 6: layer "c": from = "pool" is no layer before it"#);
+    assert_eq!(wrong("add = \"b\"", "add = \"c\""), r#"line 6: layer "c": add = "c" is no layer before it"#);
+    assert!(wrong("add = \"b\"", "add = 1").starts_with("line 6: invalid type: integer `1`"));
+    assert!(wrong(", padding = 1", "").starts_with("line 6: layer \"c\": rows = 6 of the layer that it adds"));
+    assert!(wrong("from = \"a\", add = \"b\",", "from = \"a\",").contains("nothing reads layer \"b\""));
+    assert!(wrong("\"global-max-pool\"", "\"global-max-pool\", add = \"c\"").contains("has no key `add`"));
+    assert!(wrong("outputs = 2", "outputs = 2, bias = false").contains("has no key `bias`"));
+    let mut other = model.clone();
+    other.layers[3].add = Some("c".into());
+    assert!(other.dims(1).unwrap_err().to_string().contains("layer \"pool\": add"));
+}
+
+#[test]
 fn unknown_keys_and_values_are_refused_with_their_line() {
     assert!(Model::parse(TINY).is_ok());
     let wrong = |from: &str, to: &str| refused(&TINY.replacen(from, to, 1));

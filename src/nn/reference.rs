@@ -1,6 +1,6 @@
 //! A net's scores in `f64`, layer by layer on plain NCHW tensors with naive loops: the oracle of tests and checks.
 
-use super::{NetError, Parameters, Role};
+use super::{EPSILON, NetError, Parameters, Role};
 use crate::model::{Activation, Conv, Model, Op};
 use rayon::prelude::*;
 use rectify_kernels::pool::PoolShape;
@@ -15,12 +15,19 @@ pub fn forward(model: &Model, parameters: &Parameters, n: usize, pixels: &[f32])
     if pixels.len() != dims[0].plain_len() {
         return Err(Error::Length { what: "pixels", got: pixels.len(), want: dims[0].plain_len() }.into());
     }
-    let mut x: Vec<f64> = pixels.iter().map(|&v| f64::from(v)).collect();
-    for (i, layer) in model.layers.iter().enumerate() {
-        let given = Given { parameters, layer: i, input: dims[i], output: dims[i + 1] };
-        x = given.run(&layer.op, &x).map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?;
+    let mut tensors: Vec<Vec<f64>> = vec![pixels.iter().map(|&v| f64::from(v)).collect()];
+    for (i, (layer, source)) in model.layers.iter().zip(model.sources()?).enumerate() {
+        let given = Given { parameters, layer: i, input: dims[source.from], output: dims[i + 1] };
+        let y = given.run(&layer.op, &tensors[source.from]).and_then(|mut y| {
+            if let Some(add) = source.add {
+                y.iter_mut().zip(&tensors[add]).for_each(|(y, x)| *y += x);
+            }
+            given.activate(&layer.op.activation(), &mut y)?;
+            Ok(y)
+        });
+        tensors.push(y.map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?);
     }
-    Ok(x)
+    Ok(tensors.pop().unwrap_or_default())
 }
 
 /// What a layer is given beside its input.
@@ -32,31 +39,44 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// The layer's parameter of a role, if it has one.
-    fn parameter(&self, role: Role, want: usize) -> Result<Option<&[f32]>, Error> {
-        let Some(p) = self.parameters.iter().find(|p| p.layer == self.layer && p.role == role) else {
-            return Ok(None);
+    /// The layer's parameter of a role.
+    fn parameter(&self, role: Role, want: usize) -> Result<&[f32], Error> {
+        let found = self.parameters.iter().find(|p| p.layer == self.layer && p.role == role);
+        let value: &[f32] = found.map_or(&[], |p| &p.value);
+        let got = value.len();
+        let well = got == want || (role == Role::Slopes && got == 1);
+        if well { Ok(value) } else { Err(Error::Length { what: "parameter", got, want }) }
+    }
+
+    /// The activation, in place.
+    fn activate(&self, activation: &Activation, y: &mut [f64]) -> Result<(), Error> {
+        let (c, plane) = (self.output.c, self.output.plane());
+        let Some(fixed) = activation.slope() else { return Ok(()) };
+        let fixed = [fixed];
+        let slopes = match activation {
+            Activation::Prelu { .. } => self.parameter(Role::Slopes, c)?,
+            _ => &fixed,
         };
-        let got = p.value.len();
-        if got == want || (role == Role::Slopes && got == 1) {
-            Ok(Some(&p.value))
-        } else {
-            Err(Error::Length { what: "parameter", got, want })
+        for (i, y) in y.iter_mut().enumerate().filter(|(_, y)| **y <= 0.0) {
+            *y *= f64::from(slopes[if slopes.len() == 1 { 0 } else { i / plane % c }]);
         }
+        Ok(())
     }
 
     fn run(&self, op: &Op, x: &[f64]) -> Result<Vec<f64>, Error> {
         match op {
-            Op::Conv(conv, activation) => self.affine(conv, activation, self.input, x),
-            &Op::Linear { outputs, ref activation } => {
+            Op::Conv(conv, _) => self.affine(conv, self.input, x),
+            &Op::Linear { outputs, .. } => {
                 // A convolution of one pixel whose channels are the flattened input.
-                let conv = Conv { channels: outputs, kernel: 1, stride: 1, padding: 0, dilation: 1, groups: 1 };
                 let c = self.input.c * self.input.plane();
-                self.affine(&conv, activation, Dims { n: self.input.n, c, h: 1, w: 1 }, x)
+                let conv =
+                    Conv { channels: outputs, kernel: 1, stride: 1, padding: 0, dilation: 1, groups: 1, bias: true };
+                self.affine(&conv, Dims { n: self.input.n, c, h: 1, w: 1 }, x)
             }
             Op::MaxPool(_) | Op::GlobalMaxPool => Ok(reference::pool::max_forward(&self.pool(op)?, x)?.0),
             Op::AveragePool(_) | Op::GlobalAveragePool => reference::pool::average_forward(&self.pool(op)?, x),
             Op::Spp { bins } => Ok(reference::pool::spp_forward(&Op::spp_shape(bins, self.input), x)?.0),
+            Op::BatchNorm(_) => self.norm(x),
             Op::Dropout { .. } => Ok(x.to_vec()),
         }
     }
@@ -66,31 +86,29 @@ impl Given<'_> {
         shape.ok_or(Error::Shape { what: "pooling shape", value: 0, why: "is not that of a pooling layer" })
     }
 
-    fn affine(&self, conv: &Conv, activation: &Activation, input: Dims, x: &[f64]) -> Result<Vec<f64>, Error> {
+    fn affine(&self, conv: &Conv, input: Dims, x: &[f64]) -> Result<Vec<f64>, Error> {
         let shape = Op::conv_shape(conv, input);
-        let missing = Error::Length { what: "parameters", got: self.parameters.len(), want: self.layer };
-        let weights = self.parameter(Role::Weight, shape.weight_len())?.ok_or(missing.clone())?;
-        let bias = self.parameter(Role::Bias, shape.oc)?.ok_or(missing.clone())?;
-        let fixed = activation.slope().map(|slope| [slope]);
-        let slopes = match activation {
-            Activation::Prelu { .. } => Some(self.parameter(Role::Slopes, shape.oc)?.ok_or(missing)?),
-            _ => fixed.as_ref().map(|s| &s[..]),
-        };
+        let weights = self.parameter(Role::Weight, shape.weight_len())?;
+        let bias = if conv.bias { self.parameter(Role::Bias, shape.oc)? } else { &[] };
         let planes = (0..shape.n * shape.oc).into_par_iter().flat_map_iter(|at| {
             let (n, oc) = (at / shape.oc, at % shape.oc);
-            let slope = slopes.map(|s| f64::from(s[if s.len() == 1 { 0 } else { oc }]));
-            let bias = f64::from(bias[oc]);
-            plane(&shape, x, weights, n, oc).into_iter().map(move |sum| {
-                let y = sum + bias;
-                if y > 0.0 { y } else { slope.map_or(y, |a| a * y) }
-            })
+            let bias = bias.get(oc).map_or(0.0, |&b| f64::from(b));
+            plane(&shape, x, weights, n, oc).into_iter().map(move |sum| sum + bias)
         });
-        let y: Vec<f64> = planes.collect();
-        if y.len() == self.output.plain_len() {
-            Ok(y)
-        } else {
-            Err(Error::Length { what: "output", got: y.len(), want: self.output.plain_len() })
-        }
+        Ok(planes.collect())
+    }
+
+    fn norm(&self, x: &[f64]) -> Result<Vec<f64>, Error> {
+        let Dims { c, .. } = self.output;
+        let of = |role| self.parameter(role, c);
+        let (scale, shift) = (of(Role::Scale)?, of(Role::Shift)?);
+        let (mean, variance) = (of(Role::Mean)?, of(Role::Variance)?);
+        let value = |(i, &x): (usize, &f64)| {
+            let c = i / self.output.plane() % c;
+            let normal = (x - f64::from(mean[c])) / (f64::from(variance[c]) + EPSILON).sqrt();
+            normal * f64::from(scale[c]) + f64::from(shift[c])
+        };
+        Ok(x.iter().enumerate().map(value).collect())
     }
 }
 

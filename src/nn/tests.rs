@@ -16,18 +16,50 @@ layer = [
 ]
 "#;
 
+/// Batch norms and shortcuts wherever they may stand.
+const GRAPH: &str = r#"name = "graph"
+input = [3, 11, 9]
+layer = [
+    { name = "bn0", type = "batch-norm" },
+    { name = "stem", type = "conv", channels = 20, kernel = 3, padding = 2, bias = false },
+    { name = "bn1", type = "batch-norm", activation = "prelu" },
+    { name = "bn2", type = "batch-norm" },
+    { name = "conv1", type = "conv", channels = 20, kernel = 3, padding = 1, groups = 2, bias = false },
+    { name = "bn3", type = "batch-norm", activation = "prelu-shared" },
+    { name = "drop1", type = "dropout", rate = 0.5 },
+    { name = "conv2", type = "conv", channels = 36, kernel = 2, stride = 2, padding = 1 },
+    { name = "down", type = "conv", from = "bn1", channels = 36, kernel = 2, stride = 2, padding = 1, bias = false },
+    { name = "down.bn", type = "batch-norm" },
+    { name = "bn4", type = "batch-norm", from = "conv2", add = "down.bn", activation = "leaky" },
+    { name = "wide", type = "conv", channels = 36, kernel = 3, padding = 1, groups = 36, add = "bn4", activation = "prelu" },
+    { name = "bn5", type = "batch-norm", add = "bn4", activation = "prelu" },
+    { name = "pool", type = "max-pool", kernel = 2, stride = 1 },
+    { name = "plain", type = "conv", channels = 36, kernel = 1, bias = false },
+    { name = "bn6", type = "batch-norm" },
+    { name = "drop2", type = "dropout", rate = 0.5 },
+    { name = "fc1", type = "linear", outputs = 19 },
+    { name = "bn7", type = "batch-norm", activation = "relu" },
+    { name = "bn8", type = "batch-norm" },
+    { name = "fc2", type = "linear", outputs = 5 },
+    { name = "bn9", type = "batch-norm" },
+]
+"#;
+
 /// Numbers between −1 and 1.
 fn numbers(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = Rng::new(seed, 99);
     (0..len).map(|_| rng.between(-1.0, 1.0)).collect()
 }
 
-/// Initial parameters whose biases are not zero.
+/// Initial parameters whose biases are not zero and whose batch norms change something.
 fn parameters(model: &Model) -> Parameters {
     let mut all = Parameters::initial(model, 3).unwrap();
-    for (i, p) in all.iter_mut().enumerate().filter(|(_, p)| p.role == Role::Bias) {
+    for (i, p) in all.iter_mut().enumerate().filter(|(_, p)| !matches!(p.role, Role::Weight | Role::Slopes)) {
         let values = numbers(i as u64, p.value.len());
         p.value.copy_from_slice(&values);
+        if p.role == Role::Variance {
+            p.value.iter_mut().for_each(|v| *v = 1.0 + 0.9 * *v);
+        }
     }
     all
 }
@@ -52,16 +84,95 @@ fn close(got: &[f32], want: &[f64]) {
 
 #[test]
 fn scores_are_those_in_f64_on_every_instruction_set_and_batch() {
-    let model = Model::parse(SEQUENTIAL).unwrap();
-    let (parameters, n) = (parameters(&model), 3);
-    let pixels = numbers(9, n * 3 * 11 * 9);
-    let want = reference::forward(&model, &parameters, n, &pixels).unwrap();
-    let got = scores(&model, &parameters, Isa::Portable, n, &pixels);
-    close(&got, &want);
-    for isa in Isa::available() {
-        assert_eq!(scores(&model, &parameters, isa, n, &pixels), got, "{isa}");
-        let each = pixels.chunks(pixels.len() / n).flat_map(|image| scores(&model, &parameters, isa, 1, image));
-        assert_eq!(each.collect::<Vec<f32>>(), got, "{isa}");
+    for text in [SEQUENTIAL, GRAPH] {
+        let model = Model::parse(text).unwrap();
+        let (parameters, n) = (parameters(&model), 3);
+        let pixels = numbers(9, n * 3 * 11 * 9);
+        let want = reference::forward(&model, &parameters, n, &pixels).unwrap();
+        let got = scores(&model, &parameters, Isa::Portable, n, &pixels);
+        close(&got, &want);
+        for isa in Isa::available() {
+            assert_eq!(scores(&model, &parameters, isa, n, &pixels), got, "{isa}");
+            let each = pixels.chunks(pixels.len() / n).flat_map(|image| scores(&model, &parameters, isa, 1, image));
+            assert_eq!(each.collect::<Vec<f32>>(), got, "{isa}");
+        }
+    }
+}
+
+#[test]
+fn all_foldable_norms_are_folded_and_buffers_reused() {
+    let model = Model::parse(GRAPH).unwrap();
+    let net = Net::new(&model, Isa::Portable, 2, Mode::Inference).unwrap();
+    let names = |apart: bool| -> Vec<&str> {
+        let nodes = net.nodes.iter().filter(|n| matches!(n.kind, Kind::Norm(_)) == apart);
+        nodes.map(|n| n.name.as_str()).collect()
+    };
+    assert_eq!(names(true), ["bn5"]);
+    assert_eq!(names(false), ["stem", "conv1", "down", "conv2", "wide", "pool", "plain", "fc1", "fc2"]);
+    assert_eq!(net.activations.len(), 3);
+}
+
+#[test]
+fn iresnet18_is_run_with_few_buffers_and_without_a_pass_for_batch_norm() {
+    let model = Model::built_in("iresnet18").unwrap();
+    let all = Parameters::build::<ModelError>(&model, |_, _, _| Ok(Buffer::zeroed(0))).unwrap();
+    let count: usize = all.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    // 21 convolutions, 31 batch norms of four parameters, 9 PReLUs, a fully connected layer; PyTorch's has as many numbers.
+    assert_eq!((all.len(), count), (21 + 31 * 4 + 9 + 2, 24_040_320));
+    let net = Net::new(&model, Isa::Portable, 1, Mode::Inference).unwrap();
+    assert!(net.nodes.iter().all(|n| matches!(n.kind, Kind::Affine(_))));
+    let lens: usize = net.activations.iter().map(|a| a.len()).sum();
+    assert_eq!((net.nodes.len(), net.activations.len()), (22, 3));
+    // What the first block reads and its first convolution gives, and its shortcut.
+    assert_eq!(lens, 2 * 64 * 112 * 112 + 64 * 56 * 56);
+}
+
+#[test]
+fn what_cannot_be_folded_or_trained_is_refused() {
+    let model = Model::parse(GRAPH).unwrap();
+    let mut parameters = parameters(&model);
+    let mut net = Net::new(&model, Isa::Portable, 1, Mode::Inference).unwrap();
+    let at = |parameters: &Parameters, name: &str| parameters.iter().position(|p| p.name == name).unwrap();
+    let (scale, shift) = (at(&parameters, "bn2.weight"), at(&parameters, "bn2.bias"));
+    parameters[scale].value[7] = 0.0;
+    let error = net.load(&parameters).unwrap_err().to_string();
+    assert!(error.contains("conv1") && error.contains("in channel 7"), "{error}");
+    // A channel that is always 0 can be folded: a mean that is not 0 does not matter then.
+    parameters[shift].value[7] = 0.0;
+    net.load(&parameters).unwrap();
+    let pixels = numbers(9, 3 * 11 * 9);
+    let want = reference::forward(&model, &parameters, 1, &pixels).unwrap();
+    close(&scores(&model, &parameters, Isa::best().unwrap(), 1, &pixels), &want);
+    let variance = at(&parameters, "bn9.running_var");
+    parameters[variance].value[2] = -1.0;
+    let error = net.load(&parameters).unwrap_err().to_string();
+    assert!(error.contains("fc2") && error.contains("variance = -1 in channel 2"), "{error}");
+
+    let other = Parameters::initial(&Model::parse(SEQUENTIAL).unwrap(), 1).unwrap();
+    assert!(net.load(&other).is_err() && net.forward(&other, &pixels, 0).is_err());
+    for (layers, why) in [
+        ("", "batch norm"),
+        (r#"{ name = "a", type = "conv", channels = 3, kernel = 1, bias = false },"#, "no bias"),
+        (
+            r#"{ name = "a", type = "conv", channels = 3, kernel = 1 },
+            { name = "b", type = "conv", channels = 3, kernel = 1, add = "a" },"#,
+            "adds",
+        ),
+        (
+            r#"{ name = "a", type = "conv", channels = 3, kernel = 1 },
+            { name = "b", type = "conv", channels = 3, kernel = 1, from = "a" },"#,
+            "names what it reads",
+        ),
+    ] {
+        let text = format!(
+            r#"{}layer = [{layers} {{ name = "fc", type = "linear", outputs = 2 }}]"#,
+            SEQUENTIAL.split("layer").next().unwrap()
+        );
+        let model = Model::parse(if layers.is_empty() { GRAPH } else { &text }).unwrap();
+        match Net::new(&model, Isa::Portable, 1, Mode::Training) {
+            Err(NetError::Untrainable { why: found, .. }) => assert!(found.contains(why), "{found}"),
+            _ => panic!("{why}: not refused"),
+        }
     }
 }
 
