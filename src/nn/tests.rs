@@ -100,6 +100,19 @@ fn scores_are_those_in_f64_on_every_instruction_set_and_batch() {
 }
 
 #[test]
+fn inference_gives_the_bits_of_training() {
+    let mut model = Model::parse(SEQUENTIAL).unwrap();
+    model.layers.retain(|l| l.name != "drop");
+    let (parameters, pixels, isa) = (parameters(&model), numbers(9, 2 * 3 * 11 * 9), Isa::best().unwrap());
+    let [training, inference] = [Mode::Training, Mode::Inference].map(|mode| {
+        let mut net = Net::new(&model, isa, 2, mode).unwrap();
+        net.load(&parameters).unwrap();
+        net.forward(&parameters, &pixels, 0).unwrap().iter().map(|y| y.to_bits()).collect::<Vec<u32>>()
+    });
+    assert_eq!(training, inference);
+}
+
+#[test]
 fn all_foldable_norms_are_folded_and_buffers_reused() {
     let model = Model::parse(GRAPH).unwrap();
     let net = Net::new(&model, Isa::Portable, 2, Mode::Inference).unwrap();
