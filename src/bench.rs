@@ -14,6 +14,7 @@ use crate::hyper::HyperError;
 use crate::memory::{self, MemoryError};
 use crate::nn::NetError;
 use crate::problem::{Problem, ProblemError};
+pub use rectify_kernels::conv::Algorithm;
 use rectify_kernels::{ConvShape, Error, Isa};
 use std::{fmt, io, path::PathBuf};
 
@@ -68,51 +69,25 @@ impl Direction {
     }
 }
 
-/// Which algorithm a convolution takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Algorithm {
-    /// The fastest for the shape, which at present is the direct one for every shape.
-    #[default]
-    Auto,
-    /// Chains of FMAs in the order of [`rectify_kernels::reference::conv`].
-    Direct,
-}
-
-impl Algorithm {
-    /// All of them.
-    pub const ALL: [Algorithm; 2] = [Algorithm::Auto, Algorithm::Direct];
-
-    /// The name on the command line and in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Auto => "auto",
-            Algorithm::Direct => "direct",
-        }
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
-macro_rules! named {
-    ($name:ident, $unknown:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-        impl std::str::FromStr for $name {
-            type Err = BenchError;
-            fn from_str(text: &str) -> Result<$name, BenchError> {
-                $name::ALL.into_iter().find(|x| x.name() == text).ok_or_else(|| BenchError::$unknown(text.to_owned()))
-            }
-        }
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(self.name())
-            }
-        }
-    };
+impl std::str::FromStr for Direction {
+    type Err = BenchError;
+    fn from_str(text: &str) -> Result<Direction, BenchError> {
+        let found = Direction::ALL.into_iter().find(|x| x.name() == text);
+        found.ok_or_else(|| BenchError::UnknownDirection(text.to_owned()))
+    }
 }
-named!(Direction, UnknownDirection);
-named!(Algorithm, UnknownAlgorithm);
+
+impl serde::Serialize for Direction {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.name())
+    }
+}
 
 /// How to measure.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,8 +141,8 @@ pub struct Record {
     pub problem: String,
     /// What was measured.
     pub direction: Direction,
-    /// What was asked for; `None` for PReLU.
-    pub algorithm: Option<Algorithm>,
+    /// The name of the algorithm that was asked for; `None` for PReLU.
+    pub algorithm: Option<&'static str>,
     /// The kernel that ran.
     pub kernel: String,
     /// The name of its instruction set.
@@ -202,9 +177,6 @@ pub enum BenchError {
         "unknown direction {0:?}: expected forward, backward-data, backward-weights, prelu-forward or prelu-backward"
     )]
     UnknownDirection(String),
-    /// No algorithm has this name.
-    #[error("unknown algorithm {0:?}: expected auto or direct")]
-    UnknownAlgorithm(String),
     /// The time to spend is no time.
     #[error("seconds = {0} is not a number of at least 0 and at most 86400")]
     Seconds(f64),
@@ -271,7 +243,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         name: problem.label(),
         problem: problem.to_string(),
         direction,
-        algorithm: is_conv.then_some(options.algorithm),
+        algorithm: is_conv.then_some(options.algorithm.name()),
         kernel: measured.kernel,
         isa: options.isa.name(),
         threads: options.threads,

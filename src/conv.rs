@@ -25,7 +25,10 @@
 //! # Ok::<(), rectify::conv::ConvError>(())
 //! ```
 
-use crate::kernels::{Buffer, ConvShape, Dims, Error, Isa, conv::Epilogue};
+pub use crate::kernels::conv::Algorithm;
+use crate::kernels::conv::Epilogue;
+use crate::kernels::reference::winograd::Variant;
+use crate::kernels::{Buffer, ConvShape, Dims, Error, Isa};
 
 mod nchw;
 mod plan;
@@ -104,17 +107,6 @@ pub struct Padding {
     pub left: usize,
     /// Columns on the right.
     pub right: usize,
-}
-
-/// How a convolution is computed. The choice depends on the layer's shape alone, never on the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// The fastest one within its documented error bound.
-    #[default]
-    Auto,
-    /// Implicit GEMM: chains of FMAs in the order that [`crate::kernels::reference::conv`] states.
-    Direct,
 }
 
 /// Choices beside the shape. None of them but the algorithm changes a result.
@@ -263,21 +255,23 @@ pub struct PackedWeights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tag {
     direction: &'static str,
+    /// The Winograd variant; `None` for the direct algorithm.
+    variant: Option<Variant>,
     /// The shape, with all zeroed that the layout does not depend on.
     shape: ConvShape,
 }
 
 impl Tag {
     /// Forward weights depend on neither image nor stride.
-    fn forward(s: &ConvShape) -> Tag {
+    fn forward(s: &ConvShape, variant: Option<Variant>) -> Tag {
         let none = ConvShape { n: 0, ih: 0, iw: 0, stride_h: 0, stride_w: 0, dilation_h: 0, dilation_w: 0, ..*s };
         let shape = ConvShape { pad_top: 0, pad_bottom: 0, pad_left: 0, pad_right: 0, ..none };
-        Tag { direction: "forward", shape }
+        Tag { direction: "forward", variant, shape }
     }
 
     /// Rotated weights are grouped by the residue classes of the input pixels.
-    fn backward_data(s: &ConvShape) -> Tag {
-        Tag { direction: "backward-data", shape: ConvShape { n: 0, ..*s } }
+    fn backward_data(s: &ConvShape, variant: Option<Variant>) -> Tag {
+        Tag { direction: "backward-data", variant, shape: ConvShape { n: 0, ..*s } }
     }
 
     fn require(&self, packed: &Tag) -> Result<(), ConvError> {
@@ -291,6 +285,9 @@ impl Tag {
 impl std::fmt::Display for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let s = &self.shape;
+        if let Some(variant) = self.variant {
+            write!(f, "winograd-f{}x{} ", variant.m(), variant.r())?;
+        }
         write!(f, "{} g{}ic{}oc{}kh{}kw{}", self.direction, s.groups, s.ic, s.oc, s.kh, s.kw)?;
         if s.ih > 0 {
             write!(f, "ih{}iw{}sh{}sw{}ph{}pw{}", s.ih, s.iw, s.stride_h, s.stride_w, s.pad_top, s.pad_left)?;

@@ -1,20 +1,45 @@
 //! Storage aligned to 64 bytes: a cache line and the widest vector.
 
-use aligned_vec::{AVec, ConstAlign};
+use aligned_vec::{AVec, RuntimeAlign};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Bytes of a huge page; buffers of at least two are aligned to it.
+const HUGE: usize = 2 << 20;
 
 /// A fixed-length `f32` buffer, aligned to 64 bytes.
+///
+/// A large one asks the system for huge pages (Linux): weights that are streamed and tensors that are read tile by tile
+/// touch more pages than the processor keeps translations for.
 #[derive(Debug, Clone)]
-pub struct Buffer(AVec<f32, ConstAlign<64>>);
+pub struct Buffer(AVec<f32, RuntimeAlign>);
 
 impl Buffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Buffer {
-        Buffer(AVec::from_iter(64, std::iter::repeat_n(0.0, len)))
+        let mut buffer = Buffer::with_capacity(len);
+        buffer.0.resize(len, 0.0);
+        buffer
     }
 
     /// A copy of a slice.
     pub fn from_slice(x: &[f32]) -> Buffer {
-        Buffer(AVec::from_slice(64, x))
+        let mut buffer = Buffer::with_capacity(x.len());
+        buffer.0.extend_from_slice(x);
+        buffer
+    }
+
+    fn with_capacity(len: usize) -> Buffer {
+        let bytes = len.saturating_mul(size_of::<f32>());
+        let align = if bytes >= 2 * HUGE { HUGE } else { LINE };
+        let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len);
+        #[cfg(target_os = "linux")]
+        if align == HUGE {
+            // SAFETY: the range is this buffer's own, whole pages of it; the advice changes no content. That a kernel
+            // may know no huge pages is no failure.
+            unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), bytes / HUGE * HUGE, libc::MADV_HUGEPAGE) };
+        }
+        Buffer(storage)
     }
 }
 

@@ -1,9 +1,10 @@
-//! Direct convolution: forward with the epilogue fused, backward-data and backward-weights.
+//! Convolution: forward with the epilogue fused, backward-data and backward-weights.
 //!
-//! The orders of the sums are those of [`crate::reference::conv`]. A plan (`Forward`, `BackwardData`,
+//! The orders of the sums are those of [`crate::reference::conv`] and [`crate::reference::winograd`]. A plan (`Forward`, `BackwardData`,
 //! `BackwardWeights`) checks its shape once; `pack` lays out the weights once, the same way for every instruction set
 //! and batch; `run` checks lengths and allocates nothing.
 
+mod algorithm;
 mod axis;
 mod backward_data;
 mod backward_weights;
@@ -15,7 +16,9 @@ mod run;
 mod tile;
 mod tree;
 mod weight_chunk;
+mod winograd;
 
+pub use algorithm::Algorithm;
 pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
@@ -54,9 +57,11 @@ pub enum Epilogue<'a> {
     },
 }
 
-/// Choices that change the speed of a plan, never its results.
+/// Choices beside the shape. None but the algorithm changes a result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
+    /// The algorithm.
+    pub algorithm: Algorithm,
     /// Block sizes in place of those derived from the shape.
     pub blocking: Option<Blocking>,
 }
@@ -64,7 +69,7 @@ pub struct Options {
 /// Sizes of the cache blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocking {
-    /// Output rows in a band.
+    /// Output rows in a band; for Winograd, tiles in a block.
     pub rows: usize,
     /// Virtual vectors of output channels that share a pass over the band.
     pub vectors: usize,

@@ -48,6 +48,9 @@ pub enum Error {
     /// This processor lacks the instruction set.
     #[error("instruction set {0} is not supported by this processor")]
     UnsupportedIsa(&'static str),
+    /// No algorithm has this name.
+    #[error("unknown algorithm {0:?}: expected auto, direct, winograd or winograd-accurate")]
+    UnknownAlgorithm(String),
     /// A number that must be finite, or within bounds, is not.
     #[error("{what} = {value} {why}")]
     Value {

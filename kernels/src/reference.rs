@@ -7,3 +7,4 @@ pub mod conv;
 pub mod loss;
 pub mod pool;
 pub mod prelu;
+pub mod winograd;

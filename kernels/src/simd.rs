@@ -40,6 +40,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing 16 `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Asks for the cache line at `p`, which need not be readable: a hint that changes no result.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
+    /// As [`Simd::prefetch`], into the second cache.
+    #[inline(always)]
+    fn prefetch_far(self, _p: *const f32) {}
     /// Sixteen times the number at `p`.
     ///
     /// # Safety

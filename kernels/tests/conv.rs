@@ -4,22 +4,31 @@ mod common;
 
 use common::{assert_bits, assert_not_trivial, from_blocked, noise, to_blocked, with_threads};
 use proptest::prelude::*;
-use rectify_kernels::conv::{BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
 use rectify_kernels::{Buffer, ConvShape, Isa, reference};
 
 const BLOCKINGS: [Option<Blocking>; 3] =
     [None, Some(Blocking { rows: 1, vectors: 1 }), Some(Blocking { rows: 2, vectors: 3 })];
 
 /// One plan's variations: instruction sets, threads, blockings.
-fn variations() -> impl Iterator<Item = (Isa, usize, Options)> {
-    Isa::available().into_iter().flat_map(|isa| {
-        [1, 2, 5].into_iter().zip(BLOCKINGS).map(move |(threads, blocking)| (isa, threads, Options { blocking }))
+fn variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
+    Isa::available().into_iter().flat_map(move |isa| {
+        let options = BLOCKINGS.map(|blocking| Options { algorithm, blocking });
+        [1, 2, 5].into_iter().zip(options).map(move |(threads, options)| (isa, threads, options))
     })
 }
 
-fn check_forward(s: &ConvShape, x: &[f32], w: &[f32]) {
+/// The reference in the order of the algorithm.
+fn forward(s: &ConvShape, algorithm: Algorithm, x: &[f32], w: &[f32], pads: &[f32]) -> Vec<f32> {
+    match algorithm.variant(s).unwrap() {
+        None => reference::conv::forward_padded(s, x, w, pads).unwrap(),
+        Some(variant) => reference::winograd::forward(variant, s, x, w, pads).unwrap(),
+    }
+}
+
+fn check_forward(s: &ConvShape, algorithm: Algorithm, x: &[f32], w: &[f32]) {
     let d = s.output();
-    let plain = reference::conv::forward(s, x, w).unwrap();
+    let plain = forward(s, algorithm, x, w, &vec![0.0; s.ic]);
     let (bias, slopes) = (noise(s.oc, 3), noise(s.oc, 4));
     let channel = |i: usize| i / d.plane() % d.c;
     let pre: Vec<f32> = plain.iter().enumerate().map(|(i, v)| v + bias[channel(i)]).collect();
@@ -29,9 +38,9 @@ fn check_forward(s: &ConvShape, x: &[f32], w: &[f32]) {
     };
     let (shortcut, pads) = (noise(d.plain_len(), 6), noise(s.ic, 7));
     let blocked_shortcut = to_blocked(&d, &shortcut);
-    let padded = reference::conv::forward_padded(s, x, w, &pads).unwrap();
+    let padded = forward(s, algorithm, x, w, &pads);
     let blocked = to_blocked(&s.input(), x);
-    for (isa, threads, options) in variations() {
+    for (isa, threads, options) in variations(algorithm) {
         let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = Forward::new(isa, s, &options).unwrap();
         assert!(plan.kernel().contains(isa.name()), "{}", plan.kernel());
@@ -60,11 +69,13 @@ fn check_forward(s: &ConvShape, x: &[f32], w: &[f32]) {
     }
 }
 
-fn check_backward(s: &ConvShape, x: &[f32], w: &[f32], dy: &[f32]) {
-    let dx = reference::conv::backward_data(s, dy, w).unwrap();
-    let dw = reference::conv::backward_weights(s, x, dy).unwrap();
-    let (blocked, blocked_dy) = (to_blocked(&s.input(), x), to_blocked(&s.output(), dy));
-    for (isa, threads, options) in variations() {
+fn check_backward_data(s: &ConvShape, algorithm: Algorithm, w: &[f32], dy: &[f32]) {
+    let dx = match algorithm.variant(s).unwrap() {
+        None => reference::conv::backward_data(s, dy, w).unwrap(),
+        Some(variant) => reference::winograd::backward_data(variant, s, dy, w).unwrap(),
+    };
+    let blocked_dy = to_blocked(&s.output(), dy);
+    for (isa, threads, options) in variations(algorithm) {
         let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = BackwardData::new(isa, s, &options).unwrap();
         let mut packed = Buffer::zeroed(plan.packed_len());
@@ -73,7 +84,16 @@ fn check_backward(s: &ConvShape, x: &[f32], w: &[f32], dy: &[f32]) {
         let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
         with_threads(threads, || plan.run(&blocked_dy, &packed, &mut got, &mut workspace)).unwrap();
         assert_bits(&format!("dx {what}"), &from_blocked(&s.input(), &got), &dx);
+    }
+    let ones = |len: usize| vec![1.0f32; len];
+    assert_not_trivial("dx", &dx, &reference::conv::backward_data(s, &ones(dy.len()), &ones(w.len())).unwrap());
+}
 
+fn check_backward_weights(s: &ConvShape, x: &[f32], dy: &[f32]) {
+    let dw = reference::conv::backward_weights(s, x, dy).unwrap();
+    let (blocked, blocked_dy) = (to_blocked(&s.input(), x), to_blocked(&s.output(), dy));
+    for (isa, threads, options) in variations(Algorithm::Direct) {
+        let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = BackwardWeights::new(isa, s, &options).unwrap();
         let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
         let mut got = vec![f32::NAN; s.weight_len()];
@@ -81,14 +101,43 @@ fn check_backward(s: &ConvShape, x: &[f32], w: &[f32], dy: &[f32]) {
         assert_bits(&format!("dw {what}"), &got, &dw);
     }
     let ones = |x: &[f32]| vec![1.0f32; x.len()];
-    assert_not_trivial("dx", &dx, &reference::conv::backward_data(s, &ones(dy), &ones(w)).unwrap());
     assert_not_trivial("dw", &dw, &reference::conv::backward_weights(s, &ones(x), &ones(dy)).unwrap());
 }
 
 fn check(s: &ConvShape) {
     let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
-    check_forward(s, &x, &w);
-    check_backward(s, &x, &w, &noise(s.output().plain_len(), 5));
+    let dy = noise(s.output().plain_len(), 5);
+    check_forward(s, Algorithm::Direct, &x, &w);
+    check_backward_data(s, Algorithm::Direct, &w, &dy);
+    check_backward_weights(s, &x, &dy);
+}
+
+fn check_winograd(s: &ConvShape) {
+    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+    for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
+        check_forward(s, algorithm, &x, &w);
+        if reference::winograd::reversed(s).is_some() {
+            check_backward_data(s, algorithm, &w, &noise(s.output().plain_len(), 5));
+        }
+    }
+}
+
+#[test]
+fn winograd_edges() {
+    let square = ConvShape::square;
+    for s in [
+        square(2, 16, 7, 16, 3, 1, 1),
+        square(1, 3, 3, 5, 3, 1, 0),
+        square(5, 17, 9, 33, 3, 1, 1),
+        square(1, 530, 5, 70, 3, 1, 1),
+        square(3, 30, 6, 100, 3, 1, 2),
+        square(2, 20, 10, 24, 2, 1, 0),
+        square(3, 33, 7, 17, 2, 1, 1),
+        ConvShape { iw: 21, pad_top: 2, pad_bottom: 0, pad_left: 0, pad_right: 1, ..square(2, 18, 11, 19, 3, 1, 1) },
+        ConvShape { pad_top: 7, pad_right: 6, ..square(1, 5, 4, 6, 3, 1, 0) },
+    ] {
+        check_winograd(&s);
+    }
 }
 
 #[test]
@@ -127,13 +176,22 @@ fn infinities_do_not_reach_the_padding_lanes() {
     let s = ConvShape::square(1, 3, 5, 5, 3, 1, 1);
     let mut x = noise(s.input().plain_len(), 1);
     (x[7], x[12], x[20], x[30]) = (f32::INFINITY, f32::NAN, -0.0, 1e-42);
-    check_forward(&s, &x, &noise(s.weight_len(), 2));
+    for algorithm in Algorithm::ALL {
+        check_forward(&s, algorithm, &x, &noise(s.weight_len(), 2));
+    }
 }
 
 #[test]
 fn a_batch_is_its_images() {
-    let s = ConvShape::square(7, 19, 6, 21, 3, 2, 1);
-    let one = ConvShape { n: 1, ..s };
+    for s in [ConvShape::square(7, 19, 6, 21, 3, 2, 1), ConvShape::square(7, 40, 14, 33, 3, 1, 1)] {
+        check_batch(&s);
+    }
+    let s = ConvShape::square(7, 40, 14, 33, 3, 1, 1);
+    assert!(Algorithm::Auto.variant(&s).unwrap().is_some());
+}
+
+fn check_batch(s: &ConvShape) {
+    let one = ConvShape { n: 1, ..*s };
     let (x, w, bias) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2), noise(s.oc, 3));
     for isa in Isa::available() {
         let run = |s: &ConvShape, x: &[f32]| {
@@ -147,25 +205,7 @@ fn a_batch_is_its_images() {
             from_blocked(&s.output(), &y)
         };
         let apart: Vec<f32> = x.chunks(one.input().plain_len()).flat_map(|x| run(&one, x)).collect();
-        assert_bits("batch", &run(&s, &x), &apart);
-    }
-}
-
-/// `|error| ≤ γ · Σ|a·b|` against f64, with γ of the longest chain and the additions after it.
-#[test]
-fn errors_are_within_the_derived_bound() {
-    let s = ConvShape::square(2, 130, 6, 20, 3, 1, 1);
-    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
-    let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-    let (x64, w64) = (wide(&x), wide(&w));
-    let exact = reference::conv::forward(&s, &x64, &w64).unwrap();
-    let abs = |v: &[f64]| v.iter().map(|v| v.abs()).collect::<Vec<_>>();
-    let size = reference::conv::forward(&s, &abs(&x64), &abs(&w64)).unwrap();
-    let got = reference::conv::forward(&s, &x, &w).unwrap();
-    let roundings = (32 * 16 + s.group_ic().div_ceil(16) * 9 / 32 + 1) as f64;
-    let gamma = roundings * f64::from(f32::EPSILON) / 2.0;
-    for ((g, e), size) in got.iter().zip(&exact).zip(&size) {
-        assert!((f64::from(*g) - e).abs() <= 1.001 * gamma * size);
+        assert_bits("batch", &run(s, &x), &apart);
     }
 }
 
@@ -199,10 +239,27 @@ fn shapes() -> impl Strategy<Value = ConvShape> {
     )
 }
 
+/// Shapes that Winograd serves, around the edges of tiles, blocks and images.
+fn winograd_shapes() -> impl Strategy<Value = ConvShape> {
+    let channels = || prop_oneof![1usize..8, 15usize..18, 31usize..36, 63usize..70];
+    let image = (1usize..4, channels(), 1usize..14, 1usize..14, channels());
+    (image, 2usize..4, prop::array::uniform4(0usize..4))
+        .prop_map(|((n, ic, ih, iw, oc), k, [pad_top, pad_bottom, pad_left, pad_right])| {
+            let square = ConvShape::square(n, ic, ih, oc, k, 1, 0);
+            ConvShape { iw, pad_top, pad_bottom, pad_left, pad_right, ..square }
+        })
+        .prop_filter("kernel within the padded image", |s| s.check().is_ok())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn any_shape_has_the_bits_of_the_reference(s in shapes()) {
         check(&s);
+    }
+
+    #[test]
+    fn winograd_has_the_bits_of_its_reference(s in winograd_shapes()) {
+        check_winograd(&s);
     }
 }

@@ -6,7 +6,8 @@
 use super::tensors::{channel, padding_is_zero};
 use num_traits::Float;
 use rayon::prelude::*;
-use rectify_kernels::{ConvShape, Error, reference};
+use rectify_kernels::reference::{self, winograd::Variant};
+use rectify_kernels::{ConvShape, Error};
 use std::collections::BTreeSet;
 
 /// FMAs that the reference may spend in either precision; a problem with more is sampled.
@@ -35,7 +36,14 @@ pub(super) struct Epilogued<'a> {
 }
 
 /// Checks `y`, blocked, against the reference with bias and PReLU.
-pub(super) fn forward(s: &ConvShape, x: &[f32], w: &[f32], e: &Epilogued<'_>, y: &[f32]) -> Result<Verdict, Error> {
+pub(super) fn forward(
+    s: &ConvShape,
+    variant: Option<Variant>,
+    x: &[f32],
+    w: &[f32],
+    e: &Epilogued<'_>,
+    y: &[f32],
+) -> Result<Verdict, Error> {
     let (icg, ocg, d) = (s.group_ic(), s.group_oc(), s.output());
     let taps = icg * s.kh * s.kw;
     let one = ConvShape { n: 1, groups: 1, ic: icg, oc: 1, ..*s };
@@ -49,7 +57,7 @@ pub(super) fn forward(s: &ConvShape, x: &[f32], w: &[f32], e: &Epilogued<'_>, y:
         }
         Ok(Part {
             got: channel(&d, y, n, oc).collect(),
-            single: activate(reference::conv::forward(&one, &x, w)?, e.bias[oc], slope),
+            single: activate(single(variant, &one, &x, w)?, e.bias[oc], slope),
             double: activate(
                 reference::conv::forward(&one, &wide(&x), &wide(w))?,
                 f64::from(e.bias[oc]),
@@ -60,8 +68,22 @@ pub(super) fn forward(s: &ConvShape, x: &[f32], w: &[f32], e: &Epilogued<'_>, y:
     Ok(Tally::of(parts)?.verdict(TOLERANCE).and(padding_is_zero(&d, y), "a padding lane of the output is not zero"))
 }
 
+/// The reference's forward convolution in the order of the algorithm.
+fn single(variant: Option<Variant>, s: &ConvShape, x: &[f32], w: &[f32]) -> Result<Vec<f32>, Error> {
+    match variant {
+        None => reference::conv::forward(s, x, w),
+        Some(variant) => reference::winograd::forward(variant, s, x, w, &vec![0.0; s.ic]),
+    }
+}
+
 /// Checks `dx`, blocked.
-pub(super) fn backward_data(s: &ConvShape, dy: &[f32], w: &[f32], dx: &[f32]) -> Result<Verdict, Error> {
+pub(super) fn backward_data(
+    s: &ConvShape,
+    variant: Option<Variant>,
+    dy: &[f32],
+    w: &[f32],
+    dx: &[f32],
+) -> Result<Verdict, Error> {
     let (icg, ocg, d, taps) = (s.group_ic(), s.group_oc(), s.input(), s.kh * s.kw);
     let one = ConvShape { n: 1, groups: 1, ic: 1, oc: ocg, ..*s };
     let parts = sample(s.n * s.ic, s.output().plane() * ocg * taps).into_par_iter().map(|at| {
@@ -71,7 +93,10 @@ pub(super) fn backward_data(s: &ConvShape, dy: &[f32], w: &[f32], dx: &[f32]) ->
         let w: Vec<f32> = outputs.flat_map(|oc| &w[(oc * icg + ic % icg) * taps..][..taps]).copied().collect();
         Ok(Part {
             got: channel(&d, dx, n, ic).collect(),
-            single: reference::conv::backward_data(&one, &dy, &w)?,
+            single: match variant {
+                None => reference::conv::backward_data(&one, &dy, &w)?,
+                Some(variant) => reference::winograd::backward_data(variant, &one, &dy, &w)?,
+            },
             double: reference::conv::backward_data(&one, &wide(&dy), &wide(&w))?,
         })
     });
@@ -239,7 +264,7 @@ mod tests {
         let epilogue = conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes };
         plan.run(&x, &packed, epilogue, &mut y, &mut vec![0.0; plan.workspace_len(1)]).unwrap();
         let e = Epilogued { bias: &bias, slopes: &slopes };
-        let check = |y: &[f32]| forward(&s, &x, &w, &e, y);
+        let check = |y: &[f32]| forward(&s, None, &x, &w, &e, y);
         let found = check(&y).unwrap();
         assert_eq!((found.exact, &found.failure), (Some(true), &None));
         assert!(found.max_rel_err.unwrap() > 0.0 && found.max_rel_err.unwrap() < 1e-6, "{found:?}");
@@ -266,9 +291,9 @@ mod tests {
         let (mut packed, mut dx) = (vec![0.0; plan.packed_len()], vec![0.0; s.input().blocked_len()]);
         plan.pack(&w, &mut packed).unwrap();
         plan.run(&dy, &packed, &mut dx, &mut vec![0.0; plan.workspace_len(1)]).unwrap();
-        assert_eq!(backward_data(&s, &dy, &w, &dx).unwrap().failure, None);
+        assert_eq!(backward_data(&s, None, &dy, &w, &dx).unwrap().failure, None);
         dx[16 + 3] = dx[16 + 3].next_down();
-        assert!(broken(backward_data(&s, &dy, &w, &dx)).contains("1 of"));
+        assert!(broken(backward_data(&s, None, &dy, &w, &dx)).contains("1 of"));
 
         let plan = conv::BackwardWeights::new(Isa::Portable, &s, &o).unwrap();
         let mut dw = vec![0.0; s.weight_len()];

@@ -6,9 +6,14 @@ use super::tensors::{Role, random, random_blocked};
 use super::{BenchError, Measured, Options, timing};
 use rectify_kernels::{Buffer, ConvShape, Error, conv};
 
+/// The algorithm asked for, with the blocking that follows from the shape.
+fn options(o: &Options) -> conv::Options {
+    conv::Options { algorithm: o.algorithm, blocking: None }
+}
+
 /// Forward, with bias and PReLU.
 pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let plan = conv::Forward::new(o.isa, s, &conv::Options::default())?;
+    let plan = conv::Forward::new(o.isa, s, &options(o))?;
     let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));
     let (bias, slopes) = (random(Role::Bias, s.oc), random(Role::Slopes, s.oc));
     let mut packed = Buffer::zeroed(plan.packed_len());
@@ -22,27 +27,27 @@ pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError
     once(&mut y)?;
     let verdict = o.check.then(|| {
         let epilogue = Epilogued { bias: &bias, slopes: &slopes };
-        check::forward(s, &x, &w, &epilogue, &y)
+        check::forward(s, plan.variant(), &x, &w, &epilogue, &y)
     });
     finish(plan.kernel(), o, verdict, || once(&mut y))
 }
 
 /// The gradient with respect to the input.
 pub(super) fn backward_data(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let plan = conv::BackwardData::new(o.isa, s, &conv::Options::default())?;
+    let plan = conv::BackwardData::new(o.isa, s, &options(o))?;
     let (dy, w) = (random_blocked(Role::OutputGradient, &s.output()), random(Role::Weights, s.weight_len()));
     let mut packed = Buffer::zeroed(plan.packed_len());
     plan.pack(&w, &mut packed)?;
     let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
     let mut dx = Buffer::zeroed(s.input().blocked_len());
     plan.run(&dy, &packed, &mut dx, &mut workspace)?;
-    let verdict = o.check.then(|| check::backward_data(s, &dy, &w, &dx));
+    let verdict = o.check.then(|| check::backward_data(s, plan.variant(), &dy, &w, &dx));
     finish(plan.kernel(), o, verdict, || plan.run(&dy, &packed, &mut dx, &mut workspace))
 }
 
 /// The gradient with respect to the weights.
 pub(super) fn backward_weights(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let plan = conv::BackwardWeights::new(o.isa, s, &conv::Options::default())?;
+    let plan = conv::BackwardWeights::new(o.isa, s, &options(o))?;
     let x = random_blocked(Role::Input, &s.input());
     let dy = random_blocked(Role::OutputGradient, &s.output());
     let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));

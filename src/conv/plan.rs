@@ -4,6 +4,11 @@ use super::{Activation, ConvError, PackedWeights, PlanOptions, Tag, isa};
 use crate::kernels::conv::{BackwardData, BackwardWeights, Epilogue, Forward, Options};
 use crate::kernels::{Buffer, ConvShape, Dims, Isa};
 
+/// The algorithm asked for, with the blocking that follows from the shape.
+fn kernel_options(options: &PlanOptions) -> Options {
+    Options { algorithm: options.algorithm, blocking: None }
+}
+
 /// What all plans tell of themselves.
 macro_rules! about {
     ($name:ident) => {
@@ -56,7 +61,7 @@ about!(Conv2d);
 
 impl Conv2d {
     pub(super) fn new(shape: &ConvShape, activation: Activation, options: &PlanOptions) -> Result<Conv2d, ConvError> {
-        Ok(Conv2d { plan: Forward::new(isa(options)?, shape, &Options::default())?, activation })
+        Ok(Conv2d { plan: Forward::new(isa(options)?, shape, &kernel_options(options))?, activation })
     }
 
     /// Lays out OIHW weights. They serve every plan of the same channels, groups and kernel.
@@ -66,7 +71,7 @@ impl Conv2d {
     pub fn pack(&self, weights: &[f32]) -> Result<PackedWeights, ConvError> {
         let mut data = Buffer::zeroed(self.plan.packed_len());
         self.plan.pack(weights, &mut data)?;
-        Ok(PackedWeights { data, tag: Tag::forward(self.shape()) })
+        Ok(PackedWeights { data, tag: Tag::forward(self.shape(), self.plan.variant()) })
     }
 
     /// Computes `y` from `x`, both blocked, on the current rayon pool. Allocates nothing.
@@ -81,7 +86,7 @@ impl Conv2d {
         y: &mut [f32],
         workspace: &mut [f32],
     ) -> Result<(), ConvError> {
-        Tag::forward(self.shape()).require(&weights.tag)?;
+        Tag::forward(self.shape(), self.plan.variant()).require(&weights.tag)?;
         let given = Activation::of(&epilogue);
         if given != self.activation {
             return Err(ConvError::Epilogue { planned: self.activation, given });
@@ -99,7 +104,7 @@ about!(Conv2dBackwardData);
 
 impl Conv2dBackwardData {
     pub(super) fn new(shape: &ConvShape, options: &PlanOptions) -> Result<Self, ConvError> {
-        Ok(Conv2dBackwardData { plan: BackwardData::new(isa(options)?, shape, &Options::default())? })
+        Ok(Conv2dBackwardData { plan: BackwardData::new(isa(options)?, shape, &kernel_options(options))? })
     }
 
     /// Lays out OIHW weights. They serve every plan that differs in the number of images alone.
@@ -109,7 +114,7 @@ impl Conv2dBackwardData {
     pub fn pack(&self, weights: &[f32]) -> Result<PackedWeights, ConvError> {
         let mut data = Buffer::zeroed(self.plan.packed_len());
         self.plan.pack(weights, &mut data)?;
-        Ok(PackedWeights { data, tag: Tag::backward_data(self.shape()) })
+        Ok(PackedWeights { data, tag: Tag::backward_data(self.shape(), self.plan.variant()) })
     }
 
     /// Computes `dx` from `dy`, both blocked, on the current rayon pool. Allocates nothing.
@@ -123,7 +128,7 @@ impl Conv2dBackwardData {
         dx: &mut [f32],
         workspace: &mut [f32],
     ) -> Result<(), ConvError> {
-        Tag::backward_data(self.shape()).require(&weights.tag)?;
+        Tag::backward_data(self.shape(), self.plan.variant()).require(&weights.tag)?;
         Ok(self.plan.run(dy, &weights.data, dx, workspace)?)
     }
 }
@@ -137,7 +142,7 @@ about!(Conv2dBackwardWeights);
 
 impl Conv2dBackwardWeights {
     pub(super) fn new(shape: &ConvShape, options: &PlanOptions) -> Result<Self, ConvError> {
-        Ok(Conv2dBackwardWeights { plan: BackwardWeights::new(isa(options)?, shape, &Options::default())? })
+        Ok(Conv2dBackwardWeights { plan: BackwardWeights::new(isa(options)?, shape, &kernel_options(options))? })
     }
 
     /// Computes `dw` (OIHW, overwritten) from `x` and `dy`, both blocked, on the current rayon pool. Allocates nothing.

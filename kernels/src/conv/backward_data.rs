@@ -1,10 +1,12 @@
 //! The gradient with respect to the input: the forward pass on rotated weights.
 
-use super::Options;
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
+use super::winograd::Winograd;
+use super::{Algorithm, Options};
 use crate::error::{check_at_least, check_len};
+use crate::reference::winograd::{Variant, reversed};
 use crate::{ConvShape, Error, Isa};
 
 /// A plan of the gradient with respect to the input (He et al. 2015, Eq. 13).
@@ -12,8 +14,32 @@ use crate::{ConvShape, Error, Isa};
 pub struct BackwardData {
     isa: Isa,
     shape: ConvShape,
-    /// One for each residue class of the input pixels modulo the strides.
-    passes: Vec<Pass>,
+    kind: Kind,
+}
+
+/// The algorithm's own plan.
+#[derive(Debug, Clone)]
+enum Kind {
+    /// A pass for each residue class of the input pixels modulo the strides.
+    Direct(Vec<Pass>),
+    /// The forward convolution of the output's gradient with the rotated weights.
+    Winograd(Winograd),
+}
+
+/// The Winograd variant for the gradient of a shape, and the forward convolution that it serves.
+fn winograd(s: &ConvShape, algorithm: Algorithm) -> Result<Option<(Variant, ConvShape)>, Error> {
+    // The forward's check comes first, for errors that name the user's shape.
+    if algorithm.variant(s)?.is_none() && algorithm != Algorithm::Auto {
+        return Ok(None);
+    }
+    match reversed(s) {
+        Some(back) => Ok(algorithm.variant(&back)?.map(|v| (v, back))),
+        _ if algorithm == Algorithm::Auto => Ok(None),
+        _ => {
+            let why = "cannot be served by Winograd: the gradient's padding would be negative";
+            Err(Error::Shape { what: "pad_top", value: s.pad_top, why })
+        }
+    }
 }
 
 impl BackwardData {
@@ -24,11 +50,15 @@ impl BackwardData {
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<BackwardData, Error> {
         shape.check()?;
         let s = shape;
+        if let Some((variant, back)) = winograd(s, options.algorithm)? {
+            let kind = Kind::Winograd(Winograd::new(variant, &back, options));
+            return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind });
+        }
         let rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
         let pass = |r: &Axis, c: &Axis| Pass::new(s.output(), s.input(), s.groups, r.clone(), c.clone(), options);
         let passes = rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect();
-        Ok(BackwardData { isa: isa.require()?, shape: *shape, passes })
+        Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Direct(passes) })
     }
 
     /// The instruction set.
@@ -43,17 +73,34 @@ impl BackwardData {
 
     /// The kernel chosen, for people to read: algorithm, instruction set, pixels × channels of the register tile.
     pub fn kernel(&self) -> String {
-        self.passes[0].kernel(self.isa)
+        match &self.kind {
+            Kind::Direct(passes) => passes[0].kernel(self.isa),
+            Kind::Winograd(winograd) => winograd.kernel(self.isa),
+        }
+    }
+
+    /// The Winograd variant, `None` if the algorithm is the direct one: what packed weights are packed for.
+    pub fn variant(&self) -> Option<Variant> {
+        match &self.kind {
+            Kind::Direct(_) => None,
+            Kind::Winograd(winograd) => Some(winograd.variant),
+        }
     }
 
     /// Elements of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.passes.iter().map(Pass::packed_len).sum()
+        match &self.kind {
+            Kind::Direct(passes) => passes.iter().map(Pass::packed_len).sum(),
+            Kind::Winograd(winograd) => winograd.packed_len(),
+        }
     }
 
     /// Elements of the workspace with that many threads; with less than [`BackwardData::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.passes.iter().map(|p| p.workspace_len(threads)).max().unwrap_or(0)
+        match &self.kind {
+            Kind::Direct(passes) => passes.iter().map(|p| p.workspace_len(threads)).max().unwrap_or(0),
+            Kind::Winograd(winograd) => winograd.workspace_len(threads),
+        }
     }
 
     /// Lays out OIHW weights for [`BackwardData::run`].
@@ -65,14 +112,22 @@ impl BackwardData {
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("packed weights", packed.len(), self.packed_len())?;
         let (icg, ocg) = (s.group_ic(), s.group_oc());
-        let mut rest = packed;
-        for pass in &self.passes {
-            let (packed, after) = rest.split_at_mut(pass.packed_len());
-            pass.pack(packed, |group, i, o, kh, kw| match pass.depthwise {
-                true => weights[(group * s.kh + kh) * s.kw + kw],
-                false => weights[(((group * ocg + o) * icg + i) * s.kh + kh) * s.kw + kw],
-            });
-            rest = after;
+        let weight = |o: usize, i: usize, kh: usize, kw: usize| weights[((o * icg + i) * s.kh + kh) * s.kw + kw];
+        match &self.kind {
+            Kind::Direct(passes) => {
+                let mut rest = packed;
+                for pass in passes {
+                    let (packed, after) = rest.split_at_mut(pass.packed_len());
+                    pass.pack(packed, |group, i, o, kh, kw| match pass.depthwise {
+                        true => weight(group, 0, kh, kw),
+                        false => weight(group * ocg + o, i, kh, kw),
+                    });
+                    rest = after;
+                }
+            }
+            Kind::Winograd(winograd) => {
+                winograd.pack(packed, |i, o, kh, kw| weight(o, i, s.kh - 1 - kh, s.kw - 1 - kw));
+            }
         }
         Ok(())
     }
@@ -87,12 +142,16 @@ impl BackwardData {
         check_len("packed weights", packed.len(), self.packed_len())?;
         check_len("dx", dx.len(), s.input().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let mut rest = packed;
-        for pass in &self.passes {
-            let (packed, after) = rest.split_at(pass.packed_len());
-            let call = Call { x: dy, packed, pads: &[], y: dx, bias: None, slopes: None, shortcut: None, pre: None };
-            pass.run(self.isa, call, workspace);
-            rest = after;
+        match &self.kind {
+            Kind::Direct(passes) => {
+                let mut rest = packed;
+                for pass in passes {
+                    let (packed, after) = rest.split_at(pass.packed_len());
+                    pass.run(self.isa, Call::plain(dy, packed, dx), workspace);
+                    rest = after;
+                }
+            }
+            Kind::Winograd(winograd) => winograd.run(self.isa, Call::plain(dy, packed, dx), workspace),
         }
         Ok(())
     }

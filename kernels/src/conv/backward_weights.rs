@@ -3,13 +3,13 @@
 //! A *unit* is one block of input channels by up to [`PANEL`] blocks of output channels of a group, all taps: what one
 //! task sums in a buffer that stays in the first cache. Rows of its tiles are (tap, input channel) pairs.
 
-use super::Options;
 use super::axis::Axis;
 use super::gather::Window;
 use super::pass::Strides;
-use super::tile::{ROWS, Run, part};
+use super::tile::{ROWS, Run, parts};
 use super::tree::Tree;
 use super::weight_chunk::Chunk;
+use super::{Algorithm, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::conv::{GROUP, weight_chunk};
 use crate::threads::{Shared, for_each_task};
@@ -50,6 +50,10 @@ impl BackwardWeights {
     /// A shape that cannot be served, an instruction set that the processor lacks.
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<BackwardWeights, Error> {
         shape.check()?;
+        if matches!(options.algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate) {
+            let why = "has no Winograd algorithm for the gradient of the weights";
+            return Err(Error::Shape { what: "kh", value: shape.kh, why });
+        }
         let s = shape;
         let depthwise = s.groups > 1 && s.group_ic() == 1 && s.group_oc() == 1;
         let (groups, gic, goc) = match depthwise {
@@ -269,7 +273,7 @@ impl BackwardWeights {
             return (unit, 0, 0..1);
         }
         let (unit, panel) = (unit / self.panels(), unit % self.panels());
-        let (start, len) = part(blocks(self.goc), self.panels(), panel);
+        let (start, len) = parts(blocks(self.goc), self.panels()).nth(panel).unwrap_or_default();
         (unit / blocks(self.gic), unit % blocks(self.gic), start..start + len)
     }
 

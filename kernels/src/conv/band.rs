@@ -1,7 +1,7 @@
 //! The loops over one band: vectors of output channels, chunks of the reduction, tiles of pixels.
 
 use super::pass::{Pass, Strides};
-use super::tile::{ROWS, Run, accumulate, accumulate_lanes, part};
+use super::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
 use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
@@ -57,8 +57,7 @@ impl Kernel for Band<'_> {
         let most = if self.pass.depthwise { 1 } else { self.pass.most_vectors.min(S::TILE_VECTORS) };
         let fit = WEIGHTS / (LANES * self.pass.k.min(CHUNK * LANES)).max(1) / most * most;
         let shares = self.blocks.len().div_ceil(fit.max(most));
-        for share in 0..shares {
-            let (start, len) = part(self.blocks.len(), shares, share);
+        for (start, len) in parts(self.blocks.len(), shares) {
             let blocks = self.blocks.start + start..self.blocks.start + start + len;
             for (i, chunk) in self.pass.chunks.iter().enumerate() {
                 let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block: 0 };
@@ -81,8 +80,7 @@ impl Band<'_> {
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
         let (mut image, mut row, mut col) = (0, 0, 0);
-        for tile in 0..tiles {
-            let (_, len) = part(pixels, tiles, tile);
+        for (_, len) in parts(pixels, tiles) {
             let mut x = [self.x; ROWS];
             let mut y = [0; ROWS];
             for i in 0..len {
@@ -96,8 +94,7 @@ impl Band<'_> {
                     (image, row) = (image + 1, 0);
                 }
             }
-            for panel in 0..panels {
-                let (start, vectors) = part(blocks.len(), panels, panel);
+            for (start, vectors) in parts(blocks.len(), panels) {
                 let block = blocks.start + start;
                 let step = Step { block, ..step };
                 // SAFETY: the caller's promise; the tile's pixels are the band's.
@@ -159,7 +156,7 @@ impl Band<'_> {
                 let acc = accumulate_lanes::<S, I>(s, &rows, 1, runs, w);
                 self.store::<S, I, 1>(s, &acc, y, step);
             } else {
-                let acc = accumulate::<S, I, J>(s, &rows, 1, runs, w, self.pass.k * LANES);
+                let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES);
                 self.store::<S, I, J>(s, &acc, y, step);
             }
         }
@@ -174,22 +171,33 @@ impl Band<'_> {
         step: Step,
     ) {
         let Finish { bias, slopes, shortcut, pre } = self.finish;
-        for (row, &y) in acc.iter().zip(y) {
-            for (j, &sum) in row.iter().enumerate() {
-                let block = step.block + j;
-                let ragged = block + 1 == self.pass.out_blocks() && self.valid < LANES;
-                let at = y + block * self.out_strides.block;
-                let mut v = sum;
-                // SAFETY: the band's promise: 16 elements of each of its outputs, of bias, slopes and pre-activation
-                // where they are not null.
+        for (j, block) in (step.block..step.block + J).enumerate() {
+            let ragged = block + 1 == self.pass.out_blocks() && self.valid < LANES;
+            let parameter = |p: *const f32, neutral: f32| match p.is_null() {
+                true => s.splat(neutral),
+                // SAFETY: 16 for each block where they are not null: the band's promise.
+                false => unsafe { s.load(p.add(block * LANES)) },
+            };
+            // Adding −0 and multiplying by 1 change no bit.
+            let (bias, slopes) = (parameter(bias, -0.0), parameter(slopes, 1.0));
+            let prelu = |v: S::V| s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
+            let at = block * self.out_strides.block;
+            let plain = step.first && step.last && shortcut.is_null() && pre.is_null() && !ragged;
+            for (row, &y) in acc.iter().zip(y) {
+                let at = at + y;
+                // SAFETY: the band's promise: 16 elements of each of its outputs, and of shortcut and pre-activation where
+                // they are not null.
                 unsafe {
+                    if plain {
+                        s.store(self.y.add(at), prelu(s.add(row[j], bias)));
+                        continue;
+                    }
+                    let mut v = row[j];
                     if !step.first {
                         v = s.add(s.load(self.y.add(at)), v);
                     }
                     if step.last {
-                        if !bias.is_null() {
-                            v = s.add(v, s.load(bias.add(block * LANES)));
-                        }
+                        v = s.add(v, bias);
                         if !pre.is_null() {
                             s.store(pre.add(at), v);
                             self.clear(pre.add(at), ragged);
@@ -197,10 +205,7 @@ impl Band<'_> {
                         if !shortcut.is_null() {
                             v = s.add(v, s.load(shortcut.add(at)));
                         }
-                        if !slopes.is_null() {
-                            let scaled = s.mul(s.load(slopes.add(block * LANES)), v);
-                            v = s.select(s.gt(v, s.zero()), v, scaled);
-                        }
+                        v = prelu(v);
                     }
                     s.store(self.y.add(at), v);
                     self.clear(self.y.add(at), ragged && step.last);

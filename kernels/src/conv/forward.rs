@@ -3,8 +3,10 @@
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
+use super::winograd::Winograd;
 use super::{Epilogue, Options, check_channels};
 use crate::error::{check_at_least, check_len};
+use crate::reference::winograd::Variant;
 use crate::{ConvShape, Error, Isa, LANES, blocks};
 
 /// A plan of the forward convolution with a fused epilogue (He et al. 2015, Eq. 1 and 5).
@@ -27,7 +29,14 @@ use crate::{ConvShape, Error, Isa, LANES, blocks};
 pub struct Forward {
     isa: Isa,
     shape: ConvShape,
-    pass: Pass,
+    kind: Kind,
+}
+
+/// The algorithm's own plan.
+#[derive(Debug, Clone)]
+enum Kind {
+    Direct(Box<Pass>),
+    Winograd(Winograd),
 }
 
 impl Forward {
@@ -38,10 +47,14 @@ impl Forward {
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<Forward, Error> {
         shape.check()?;
         let s = shape;
+        if let Some(variant) = options.algorithm.variant(s)? {
+            let kind = Kind::Winograd(Winograd::new(variant, s, options));
+            return Ok(Forward { isa: isa.require()?, shape: *shape, kind });
+        }
         let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
         let pass = Pass::new(s.input(), s.output(), s.groups, rows, cols, options);
-        Ok(Forward { isa: isa.require()?, shape: *shape, pass })
+        Ok(Forward { isa: isa.require()?, shape: *shape, kind: Kind::Direct(Box::new(pass)) })
     }
 
     /// The instruction set.
@@ -56,13 +69,32 @@ impl Forward {
 
     /// The kernel chosen, for people to read: algorithm, instruction set, pixels × channels of the register tile.
     pub fn kernel(&self) -> String {
-        self.pass.kernel(self.isa)
+        match &self.kind {
+            Kind::Direct(pass) => pass.kernel(self.isa),
+            Kind::Winograd(winograd) => winograd.kernel(self.isa),
+        }
+    }
+
+    /// The Winograd variant, `None` if the algorithm is the direct one: what packed weights are packed for.
+    pub fn variant(&self) -> Option<Variant> {
+        match &self.kind {
+            Kind::Direct(_) => None,
+            Kind::Winograd(winograd) => Some(winograd.variant),
+        }
     }
 
     /// Elements of the packed weights, with the values of the padding behind them. Their layout depends on the weights'
     /// shape and the groups alone.
     pub fn packed_len(&self) -> usize {
-        self.pass.packed_len() + self.pads_len()
+        self.weights_len() + self.pads_len()
+    }
+
+    /// Elements of the packed weights alone.
+    fn weights_len(&self) -> usize {
+        match &self.kind {
+            Kind::Direct(pass) => pass.packed_len(),
+            Kind::Winograd(winograd) => winograd.packed_len(),
+        }
     }
 
     /// Elements of the padding's values: one for each input channel, in whole blocks.
@@ -72,7 +104,10 @@ impl Forward {
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.pass.workspace_len(threads)
+        match &self.kind {
+            Kind::Direct(pass) => pass.workspace_len(threads),
+            Kind::Winograd(winograd) => winograd.workspace_len(threads),
+        }
     }
 
     /// Lays out OIHW weights for [`Forward::run`]; outside the image `run` will read zeros.
@@ -99,11 +134,18 @@ impl Forward {
         let s = &self.shape;
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("packed weights", packed.len(), self.packed_len())?;
-        let (packed, tail) = packed.split_at_mut(self.pass.packed_len());
+        let (packed, tail) = packed.split_at_mut(self.weights_len());
         tail.fill(0.0);
         tail[..pads.len()].copy_from_slice(pads);
-        let (icg, ocg) = (s.group_ic(), if self.pass.depthwise { 1 } else { s.group_oc() });
-        self.pass.pack(packed, |group, o, i, kh, kw| weights[(((group * ocg + o) * icg + i) * s.kh + kh) * s.kw + kw]);
+        let icg = s.group_ic();
+        let weight = |o: usize, i: usize, kh: usize, kw: usize| weights[((o * icg + i) * s.kh + kh) * s.kw + kw];
+        match &self.kind {
+            Kind::Direct(pass) => {
+                let ocg = if pass.depthwise { 1 } else { s.group_oc() };
+                pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
+            }
+            Kind::Winograd(winograd) => winograd.pack(packed, weight),
+        }
         Ok(())
     }
 
@@ -145,8 +187,12 @@ impl Forward {
         if let Some(shortcut) = shortcut {
             check_len("shortcut", shortcut.len(), y.len())?;
         }
-        let (packed, pads) = packed.split_at(self.pass.packed_len());
-        self.pass.run(self.isa, Call { x, packed, pads, y, bias, slopes, shortcut, pre }, workspace);
+        let (packed, pads) = packed.split_at(self.weights_len());
+        let call = Call { x, packed, pads, y, bias, slopes, shortcut, pre };
+        match &self.kind {
+            Kind::Direct(pass) => pass.run(self.isa, call, workspace),
+            Kind::Winograd(winograd) => winograd.run(self.isa, call, workspace),
+        }
         Ok(())
     }
 }

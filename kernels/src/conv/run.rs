@@ -19,6 +19,13 @@ pub(super) struct Call<'a> {
     pub pre: Option<&'a mut [f32]>,
 }
 
+impl<'a> Call<'a> {
+    /// Zero padding and no epilogue.
+    pub fn plain(x: &'a [f32], packed: &'a [f32], y: &'a mut [f32]) -> Call<'a> {
+        Call { x, packed, pads: &[], y, bias: None, slopes: None, shortcut: None, pre: None }
+    }
+}
+
 /// What all tasks of a pass share: a [`Call`] with its parameters spread over whole blocks.
 struct Tensors<'a> {
     x: &'a [f32],

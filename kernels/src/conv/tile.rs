@@ -26,7 +26,7 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
     s: S,
     x: &[*const f32; I],
     step: usize,
-    runs: &[Run],
+    runs: impl IntoIterator<Item = Run>,
     w: *const f32,
     stream: usize,
 ) -> [[S::V; J]; I] {
@@ -75,9 +75,33 @@ pub(super) unsafe fn accumulate_lanes<S: Simd, const I: usize>(
     acc
 }
 
-/// Part `i` when `total` is split into `parts`, as even as can be: its start and length.
+/// Start and length of each part when `total` is split into `count` parts, as even as can be: part `i` begins at
+/// `total · i / count`, but a division costs more than the start of a tile should.
 #[inline(always)]
-pub(super) fn part(total: usize, parts: usize, i: usize) -> (usize, usize) {
-    let start = total * i / parts;
-    (start, total * (i + 1) / parts - start)
+pub(super) fn parts(total: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (len, rest) = (total / count.max(1), total % count.max(1));
+    let (mut start, mut sum) = (0, 0);
+    (0..count).map(move |_| {
+        sum += rest;
+        let extra = usize::from(sum >= count);
+        sum -= extra * count;
+        let part = (start, len + extra);
+        start += part.1;
+        part
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn parts_are_even_and_whole() {
+        for total in 0..40 {
+            for count in 1..12 {
+                let want = (0..count).map(|i| (total * i / count, total * (i + 1) / count - total * i / count));
+                assert!(parts(total, count).eq(want), "{total} in {count}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The register tiles of the weight gradient over one chunk of pixels.
 
-use super::tile::{ROWS, Run, accumulate, accumulate_lanes, part};
+use super::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
 use crate::{Kernel, LANES, Simd};
 
 /// A unit's sums over one chunk.
@@ -29,9 +29,7 @@ impl Kernel for Chunk<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let parts = self.vectors.div_ceil(S::TILE_VECTORS);
-        for i in 0..parts {
-            let (start, vectors) = part(self.vectors, parts, i);
+        for (start, vectors) in parts(self.vectors, self.vectors.div_ceil(S::TILE_VECTORS)) {
             // SAFETY: `group` made the pointers: they reach what the runs, the offsets and the blocks ask.
             unsafe {
                 match vectors {
@@ -49,9 +47,7 @@ impl Chunk<'_> {
     #[inline(always)]
     unsafe fn sweep<S: Simd, const J: usize>(&mut self, s: S, block: usize) {
         let rows = self.offsets.len();
-        let tiles = rows.div_ceil(ROWS);
-        for i in 0..tiles {
-            let (start, len) = part(rows, tiles, i);
+        for (start, len) in parts(rows, rows.div_ceil(ROWS)) {
             // SAFETY: the caller's promise.
             unsafe {
                 match len {
@@ -82,7 +78,7 @@ impl Chunk<'_> {
                 let acc = accumulate_lanes::<S, I>(s, &x, self.step, self.runs, dy);
                 add_lines::<S, I, 1>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             } else {
-                let acc = accumulate::<S, I, J>(s, &x, self.step, self.runs, dy, self.stream);
+                let acc = accumulate::<S, I, J>(s, &x, self.step, self.runs.iter().copied(), dy, self.stream);
                 add_lines::<S, I, J>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             }
         }

@@ -1,0 +1,278 @@
+//! Winograd convolution: the order of the sums is that of [`crate::reference::winograd`].
+//!
+//! Tiles are taken block by block: a block's inputs are transformed, then for each panel of output channels the
+//! products at all positions are summed over the input channels (a small matrix product each) and transformed back, with
+//! bias and PReLU, before the next panel. So products never leave the second cache, and transformed inputs rarely.
+
+mod body;
+mod transform;
+
+use super::Options;
+use super::run::Call as Tensors;
+use super::tile::ROWS;
+use crate::reference::winograd::Variant;
+use crate::threads::{Shared, for_each_task};
+use crate::{ConvShape, Dims, Isa, LANES, blocks};
+use body::{Body, Stage};
+use std::ops::Range;
+
+/// Blocks of output channels whose products are summed before they are transformed back.
+const PANEL: usize = 4;
+/// Tiles of a block at least and at most: few read the weights too often, many fall out of the second cache.
+const TILES: Range<usize> = 24..72;
+/// Elements that a block's transformed inputs should have at most: 8 MiB, a part of the third cache.
+const BLOCK: usize = 1 << 21;
+/// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
+const STREAMED: usize = 1 << 23;
+/// And from which on it pays to ask for them ahead of time: 12 MiB.
+const FAR: usize = 3 << 20;
+/// Blocks a thread from which on it does not matter whether threads get equally many.
+const EVEN: usize = 8;
+
+/// What a Winograd pass computes and how it walks.
+#[derive(Debug, Clone)]
+pub(super) struct Winograd {
+    pub variant: Variant,
+    input: Dims,
+    output: Dims,
+    pad_top: usize,
+    pad_left: usize,
+    /// Tiles in a block.
+    tiles: usize,
+}
+
+/// Where a block of tiles stands and how its transformed inputs and products lie.
+#[derive(Debug, Clone, Copy)]
+struct Geometry {
+    /// Its first tile, counted over all images.
+    first: usize,
+    /// Its tiles.
+    tiles: usize,
+    /// Elements between positions: an odd number of vectors, so that positions do not share a cache set.
+    position: usize,
+    /// Elements between blocks of channels.
+    block: usize,
+}
+
+impl Geometry {
+    fn new(variant: Variant, tiles: Range<usize>) -> Geometry {
+        let position = (tiles.len() | 1) * LANES;
+        let block = variant.n() * variant.n() * position + LANES;
+        Geometry { first: tiles.start, tiles: tiles.len(), position, block }
+    }
+}
+
+/// Image, row and column of a tile, counted in tiles.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    image: usize,
+    row: usize,
+    col: usize,
+}
+
+/// One tile after the other, without a division for each.
+struct Places {
+    rows: usize,
+    cols: usize,
+    next: Place,
+}
+
+impl Iterator for Places {
+    type Item = Place;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Place> {
+        let place = self.next;
+        self.next.col += 1;
+        if self.next.col == self.cols {
+            (self.next.row, self.next.col) = (place.row + 1, 0);
+            if self.next.row == self.rows {
+                (self.next.image, self.next.row) = (place.image + 1, 0);
+            }
+        }
+        Some(place)
+    }
+}
+
+/// [`Tensors`], as the tasks share them.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    x: &'a [f32],
+    packed: &'a [f32],
+    pads: &'a [f32],
+    bias: Option<&'a [f32]>,
+    slopes: Option<&'a [f32]>,
+    shortcut: Option<&'a [f32]>,
+    y: Shared,
+    pre: Option<Shared>,
+}
+
+impl Winograd {
+    /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
+    pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
+        let (pad_top, pad_left) = (s.pad_top, s.pad_left);
+        let mut plan = Winograd { variant, input: s.input(), output: s.output(), pad_top, pad_left, tiles: 1 };
+        let (tile, total) = (plan.positions() * plan.in_blocks() * LANES, plan.total());
+        let most = BLOCK / tile;
+        let wanted = options.blocking.map_or(most.clamp(TILES.start, TILES.end), |b| b.rows.max(1));
+        plan.tiles = total.div_ceil(total.div_ceil(wanted));
+        plan
+    }
+
+    fn in_blocks(&self) -> usize {
+        blocks(self.input.c)
+    }
+
+    fn out_blocks(&self) -> usize {
+        blocks(self.output.c)
+    }
+
+    fn positions(&self) -> usize {
+        self.variant.n() * self.variant.n()
+    }
+
+    /// Rows and columns of tiles of one image.
+    fn grid(&self) -> (usize, usize) {
+        (self.output.h.div_ceil(self.variant.m()), self.output.w.div_ceil(self.variant.m()))
+    }
+
+    /// Tiles of all images.
+    fn total(&self) -> usize {
+        let (rows, cols) = self.grid();
+        self.input.n * rows * cols
+    }
+
+    /// Where the tiles from `first` on stand.
+    #[inline(always)]
+    fn places(&self, first: usize) -> Places {
+        let (rows, cols) = self.grid();
+        let next = Place { image: first / (rows * cols), row: first / cols % rows, col: first % cols };
+        Places { rows, cols, next }
+    }
+
+    /// Whether the weights come from memory each time that they are used.
+    fn is_streamed(&self) -> bool {
+        self.packed_len() > STREAMED
+    }
+
+    /// Whether to ask for weights ahead of time.
+    fn is_far(&self) -> bool {
+        self.packed_len() > FAR
+    }
+
+    /// Elements of the packed weights of a block of output channels, `[position][ic][16]`: an odd number of vectors, so
+    /// that blocks do not share a cache set.
+    fn block_len(&self) -> usize {
+        ((self.positions() * self.input.c) | 1) * LANES
+    }
+
+    /// Elements of the packed weights, `[oc / 16][position][ic][16]`.
+    pub fn packed_len(&self) -> usize {
+        self.out_blocks() * self.block_len()
+    }
+
+    /// Transforms and lays out weights: `weight(out, in, row, column)`.
+    pub fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
+        use rayon::prelude::*;
+        packed.par_chunks_exact_mut(self.block_len()).enumerate().for_each(|(block, packed)| {
+            packed.fill(0.0);
+            for lane in 0..LANES.min(self.output.c - block * LANES) {
+                for c in 0..self.input.c {
+                    let weights = self.variant.weights(|row, col| f64::from(weight(block * LANES + lane, c, row, col)));
+                    for (p, w) in weights.into_iter().enumerate().take(self.positions()) {
+                        packed[(p * self.input.c + c) * LANES + lane] = w as f32;
+                    }
+                }
+            }
+        });
+    }
+
+    /// The name of the kernel.
+    pub fn kernel(&self, isa: Isa) -> String {
+        let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
+        let (m, r) = (self.variant.m(), self.variant.r());
+        format!("winograd-f{m}x{r}-{isa}-{ROWS}x{}", vectors.min(self.out_blocks()) * LANES)
+    }
+
+    /// Elements of a block's transformed inputs, and of a panel's products.
+    fn block_lens(&self, geometry: &Geometry) -> (usize, usize) {
+        (self.in_blocks() * geometry.block, PANEL.min(self.out_blocks()) * geometry.block)
+    }
+
+    /// Elements of the workspace with that many threads.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        let (v, m) = self.block_lens(&Geometry::new(self.variant, 0..self.tiles));
+        threads.max(1) * (v + m)
+    }
+
+    /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
+    /// [`Winograd::packed_len`], the padding whole blocks, the workspace at least [`Winograd::workspace_len`] of one
+    /// thread.
+    pub fn run(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
+        let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
+        assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
+        assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
+        assert!(
+            shortcut.is_none_or(|s| s.len() == y.len()) && (pads.is_empty() || pads.len() == self.in_blocks() * LANES)
+        );
+        let fits = |p: Option<&[f32]>| p.is_none_or(|p| p.len() == 1 || p.len() == self.output.c);
+        assert!(fits(bias) && fits(slopes));
+        let (y, pre) = (Shared::new(y), pre.map(Shared::new));
+        let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre };
+        let threads = rayon::current_num_threads().min(workspace.len() / self.workspace_len(1)).max(1);
+        let total = self.total();
+        let mut count = total.div_ceil(self.tiles);
+        if count < EVEN * threads {
+            count = count.next_multiple_of(threads).min(total);
+        }
+        let tiles = total.div_ceil(count);
+        if threads > 1 && (tiles < TILES.start || self.is_streamed()) {
+            self.run_together(isa, &call, threads, workspace);
+        } else {
+            self.run_apart(isa, &call, tiles, workspace);
+        }
+    }
+
+    /// Each thread takes blocks of tiles, with all channels.
+    fn run_apart(&self, isa: Isa, call: &Call<'_>, tiles: usize, workspace: &mut [f32]) {
+        let (total, per_thread) = (self.total(), self.workspace_len(1));
+        for_each_task(total.div_ceil(tiles), workspace, per_thread, |task, scratch| {
+            let geometry = Geometry::new(self.variant, task * tiles..total.min((task + 1) * tiles));
+            let (v, m) = scratch.split_at_mut(self.block_lens(&geometry).0);
+            assert!(m.len() >= self.block_lens(&geometry).1);
+            let (v, m) = (v.as_mut_ptr(), m.as_mut_ptr());
+            for stage in [
+                Stage::Input(0..self.in_blocks(), 0..geometry.tiles),
+                Stage::Output(0..self.out_blocks(), 0..geometry.tiles),
+            ] {
+                isa.dispatch(Body { plan: self, call, geometry, stage, v, m });
+            }
+        });
+    }
+
+    /// The threads share a block of tiles: first its input channels, then its output channels.
+    fn run_together(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
+        let total = self.total();
+        for first in (0..total).step_by(self.tiles) {
+            let geometry = Geometry::new(self.variant, first..total.min(first + self.tiles));
+            let (v_len, m_len) = self.block_lens(&geometry);
+            let (shared, scratch) = workspace.split_at_mut(v_len);
+            let v = Shared::new(shared);
+            let body = |stage, m| Body { plan: self, call, geometry, stage, v: v.ptr(), m };
+            let cut = |i: usize, parts: usize| geometry.tiles * i / parts..geometry.tiles * (i + 1) / parts;
+            let parts = (4 * threads).div_ceil(self.in_blocks()).min(geometry.tiles);
+            for_each_task(self.in_blocks() * parts, scratch, m_len, |task, m| {
+                let block = task / parts;
+                isa.dispatch(body(Stage::Input(block..block + 1, cut(task % parts, parts)), m.as_mut_ptr()));
+            });
+            let panels = self.out_blocks().div_ceil(PANEL);
+            let parts = (2 * threads).div_ceil(panels).min(geometry.tiles);
+            for_each_task(panels * parts, scratch, m_len, |task, m| {
+                let block = |panel: usize| self.out_blocks() * panel / panels;
+                let (panel, part) = (task / parts, task % parts);
+                let stage = Stage::Output(block(panel)..block(panel + 1), cut(part, parts));
+                isa.dispatch(body(stage, m.as_mut_ptr()));
+            });
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
+
+// Rows and columns of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
+use super::transform::{F2x3, F3x2, F4x3, Transform};
+use super::{Call, Geometry, PANEL, Winograd};
+use crate::conv::tile::{ROWS, Run, accumulate, parts};
+use crate::reference::conv::CHUNK;
+use crate::reference::winograd::Variant;
+use crate::{Kernel, LANES, Simd};
+use std::ops::Range;
+
+/// What padding reads where it has no values of its own.
+static ZEROS: [f32; LANES] = [0.0; LANES];
+
+/// What to do with a block of tiles.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// Transform these blocks of input channels of these tiles.
+    Input(Range<usize>, Range<usize>),
+    /// From the transformed inputs, compute these blocks of output channels of these tiles.
+    Output(Range<usize>, Range<usize>),
+}
+
+/// A stage of one block of tiles.
+pub(super) struct Body<'a> {
+    pub plan: &'a Winograd,
+    pub call: &'a Call<'a>,
+    pub geometry: Geometry,
+    pub stage: Stage,
+    /// Transformed inputs, `[ic block][position][tile][16]`, as `geometry` says.
+    pub v: *mut f32,
+    /// Room for products, `[oc block of a panel][position][tile][16]`.
+    pub m: *mut f32,
+}
+
+impl Kernel for Body<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's slices
+        // have the lengths of the plan.
+        unsafe {
+            match self.stage.clone() {
+                Stage::Input(blocks, tiles) => {
+                    for block in blocks {
+                        match self.plan.variant {
+                            Variant::F4x3 => self.input::<S, F4x3, 6, 4>(s, block, tiles.clone()),
+                            Variant::F2x3 => self.input::<S, F2x3, 4, 2>(s, block, tiles.clone()),
+                            Variant::F3x2 => self.input::<S, F3x2, 4, 3>(s, block, tiles.clone()),
+                        }
+                    }
+                }
+                Stage::Output(blocks, tiles) => {
+                    for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
+                        let panel = blocks.start + start..blocks.start + start + len;
+                        self.multiply(s, panel.clone(), tiles.clone());
+                        match self.plan.variant {
+                            Variant::F4x3 => self.output::<S, F4x3, 6, 4>(s, panel, tiles.clone()),
+                            Variant::F2x3 => self.output::<S, F2x3, 4, 2>(s, panel, tiles.clone()),
+                            Variant::F3x2 => self.output::<S, F3x2, 4, 3>(s, panel, tiles.clone()),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Body<'_> {
+    /// `Bᵀ d B` of one block of channels.
+    #[inline(always)]
+    unsafe fn input<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+        &self,
+        s: S,
+        block: usize,
+        tiles: Range<usize>,
+    ) {
+        let (d, g) = (&self.plan.input, &self.geometry);
+        let pads = self.call.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
+        let v = self.v.wrapping_add(block * g.block);
+        let row = d.w * LANES;
+        let mut edge = [[0.0f32; LANES]; 36];
+        for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
+            let plane = (place.image * self.plan.in_blocks() + block) * d.plane() * LANES;
+            let x = self.call.x.as_ptr().wrapping_add(plane);
+            let (top, rows) = inside(place.row * M, self.plan.pad_top, N, d.h);
+            let (left, cols) = inside(place.col * M, self.plan.pad_left, N, d.w);
+            let corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
+            let to = v.wrapping_add(tile * LANES);
+            for r in N - M..N {
+                (N - M..N).for_each(|c| s.prefetch(corner.wrapping_add((r + M) * row + c * LANES)));
+            }
+            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
+            unsafe {
+                if rows.len() == N && cols.len() == N {
+                    input_tile::<S, T, N, M>(s, corner, row, to, g.position);
+                } else {
+                    let pad = s.load(pads);
+                    for (r, line) in edge.chunks_exact_mut(N).enumerate().take(N) {
+                        for (c, pixel) in line.iter_mut().enumerate() {
+                            let inside = rows.contains(&r) && cols.contains(&c);
+                            let from = corner.wrapping_add(r * row + c * LANES);
+                            s.write(pixel, if inside { s.load(from) } else { pad });
+                        }
+                    }
+                    input_tile::<S, T, N, M>(s, edge.as_ptr().cast(), N * LANES, to, g.position);
+                }
+            }
+        }
+    }
+
+    /// The products of each position, summed over the input channels.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
+        for position in 0..self.plan.positions() {
+            for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
+                let w = (panel.start + start) * self.plan.block_len() + position * self.plan.input.c * LANES;
+                let w = self.call.packed[w..].as_ptr();
+                let m = self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match vectors {
+                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, w, m, position, tiles.clone()),
+                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, w, m, position, tiles.clone()),
+                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, w, m, position, tiles.clone()),
+                        _ => self.panel::<S, 1>(s, w, m, position, tiles.clone()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One position, `J` vectors of output channels.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const J: usize>(
+        &self,
+        s: S,
+        w: *const f32,
+        m: *mut f32,
+        position: usize,
+        tiles: Range<usize>,
+    ) {
+        let groups = tiles.len().div_ceil(ROWS);
+        for first in (0..self.plan.in_blocks()).step_by(CHUNK) {
+            let blocks = first..self.plan.in_blocks().min(first + CHUNK);
+            for (i, (start, len)) in parts(tiles.len(), groups).enumerate() {
+                let tile = (tiles.start + start) * LANES;
+                let x = self.v.wrapping_add(position * self.geometry.position + tile).cast_const();
+                let (m, blocks) = (m.wrapping_add(tile), blocks.clone());
+                let ahead = if self.plan.is_far() { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match len {
+                        1 => self.rows::<S, 1, J>(s, blocks, ahead, x, w, m),
+                        2 => self.rows::<S, 2, J>(s, blocks, ahead, x, w, m),
+                        3 => self.rows::<S, 3, J>(s, blocks, ahead, x, w, m),
+                        4 => self.rows::<S, 4, J>(s, blocks, ahead, x, w, m),
+                        5 => self.rows::<S, 5, J>(s, blocks, ahead, x, w, m),
+                        _ => self.rows::<S, ROWS, J>(s, blocks, ahead, x, w, m),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One register tile: `I` tiles, `J` vectors, one chunk of the blocks of input channels.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const I: usize, const J: usize>(
+        &self,
+        s: S,
+        blocks: Range<usize>,
+        ahead: Range<usize>,
+        x: *const f32,
+        w: *const f32,
+        m: *mut f32,
+    ) {
+        let first = blocks.start == 0;
+        let next = x.wrapping_add(I * LANES);
+        let x = std::array::from_fn(|i| x.wrapping_add(i * LANES));
+        let runs = blocks.map(|b| {
+            // The next tiles' inputs lie too far apart for the processor to guess.
+            (0..I).for_each(|i| s.prefetch(next.wrapping_add(b * self.geometry.block + i * LANES)));
+            // And the next position's weights should have come from memory before the last of these tiles is done.
+            let far = w.wrapping_add((self.plan.input.c + b * LANES) * LANES);
+            for k in ahead.clone() {
+                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * self.plan.block_len() + k * LANES)));
+            }
+            let len = LANES.min(self.plan.input.c - b * LANES);
+            Run { x: b * self.geometry.block, w: b * LANES * LANES, len }
+        });
+        // SAFETY: the caller's promise.
+        unsafe {
+            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, self.plan.block_len());
+            for (i, row) in acc.iter().enumerate() {
+                for (j, &sum) in row.iter().enumerate() {
+                    let to = m.add(j * self.geometry.block + i * LANES);
+                    s.store(to, if first { sum } else { s.add(s.load(to), sum) });
+                }
+            }
+        }
+    }
+
+    /// `Aᵀ m A` of a panel, and the epilogue.
+    #[inline(always)]
+    unsafe fn output<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+        &self,
+        s: S,
+        panel: Range<usize>,
+        tiles: Range<usize>,
+    ) {
+        let (d, g) = (&self.plan.output, &self.geometry);
+        let row = d.w * LANES;
+        for (j, block) in panel.enumerate() {
+            let valid = LANES.min(d.c - block * LANES);
+            let parameter = |p: Option<&[f32]>, neutral: f32| match p {
+                None => s.splat(neutral),
+                Some([one]) => s.splat(*one),
+                // SAFETY: `valid` channels from here on: `run` has checked the length.
+                Some(p) => unsafe { s.load_first(p[block * LANES..][..valid].as_ptr(), valid) },
+            };
+            // Adding −0 and multiplying by 1 change no bit.
+            let (bias, slopes) = (parameter(self.call.bias, -0.0), parameter(self.call.slopes, 1.0));
+            for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
+                let (top, left) = (place.row * M, place.col * M);
+                let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
+                let at = ((place.image * self.plan.out_blocks() + block) * d.plane() + top * d.w + left) * LANES;
+                let to = Tile { rows: M.min(d.h - top), cols: M.min(d.w - left), row, valid };
+                // SAFETY: the caller's promise; the tile's pixels lie inside the output.
+                unsafe {
+                    let mut y = output_tile::<S, T, N, M>(s, from, g.position);
+                    y.as_flattened_mut().iter_mut().for_each(|v| *v = s.add(*v, bias));
+                    if let Some(shortcut) = self.call.shortcut {
+                        to.add(s, &mut y, shortcut.as_ptr().add(at));
+                    }
+                    if let Some(pre) = self.call.pre {
+                        to.store(s, &y, pre.ptr().add(at));
+                    }
+                    let prelu = |v: S::V| s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
+                    y.as_flattened_mut().iter_mut().for_each(|v| *v = prelu(*v));
+                    to.store(s, &y, self.call.y.ptr().add(at));
+                }
+            }
+        }
+    }
+}
+
+/// From where on a tile reads an axis, and which of its `n` pixels lie inside the image.
+#[inline(always)]
+fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usize>) {
+    let start = first as isize - pad as isize;
+    let end = (size as isize - start).clamp(0, n as isize) as usize;
+    (start, (-start).clamp(0, end as isize) as usize..end)
+}
+
+/// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
+/// that have a channel.
+struct Tile {
+    rows: usize,
+    cols: usize,
+    row: usize,
+    valid: usize,
+}
+
+impl Tile {
+    /// Adds another tensor's tile.
+    ///
+    /// # Safety
+    /// 16 elements must be readable at each of the tile's pixels, the first of which is at `from`.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
+        for (r, line) in y.iter_mut().enumerate().take(self.rows) {
+            for (c, v) in line.iter_mut().enumerate().take(self.cols) {
+                // SAFETY: the caller's promise.
+                *v = s.add(*v, unsafe { s.load(from.add(r * self.row + c * LANES)) });
+            }
+        }
+    }
+
+    /// Stores the tile. Lanes without a channel become zero: infinities in the input may have made NaN of them.
+    ///
+    /// # Safety
+    /// 16 elements must be writable at each of the tile's pixels, the first of which is at `to`.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.rows == M && self.cols == M && self.valid == LANES {
+                for (r, line) in y.iter().enumerate() {
+                    for (c, &v) in line.iter().enumerate() {
+                        s.store(to.add(r * self.row + c * LANES), v);
+                    }
+                }
+                return;
+            }
+            for (r, line) in y.iter().enumerate().take(self.rows) {
+                for (c, &v) in line.iter().enumerate().take(self.cols) {
+                    let to = to.add(r * self.row + c * LANES);
+                    s.store(to, v);
+                    std::ptr::write_bytes(to.add(self.valid), 0, LANES - self.valid);
+                }
+            }
+        }
+    }
+}
+
+/// Transforms one tile of one block of channels, whose first pixel is at `from` and whose rows are `row` elements apart.
+///
+/// # Safety
+/// 16 elements must be readable at each pixel, and writable at `to` and each of the `N²` positions, `position` apart.
+#[inline(always)]
+unsafe fn input_tile<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    s: S,
+    from: *const f32,
+    row: usize,
+    to: *mut f32,
+    position: usize,
+) {
+    let mut half = [[s.zero(); N]; N];
+    for c in 0..N {
+        // SAFETY: the caller's promise.
+        let column = T::input(s, std::array::from_fn(|r| unsafe { s.load(from.add(r * row + c * LANES)) }));
+        for r in 0..N {
+            half[r][c] = column[r];
+        }
+    }
+    for (r, line) in half.into_iter().enumerate() {
+        for (c, v) in T::input(s, line).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(to.add((r * N + c) * position), v) };
+        }
+    }
+}
+
+/// The outputs of one tile of one block of channels.
+///
+/// # Safety
+/// 16 elements must be readable at `from` and each of the `N²` positions, `position` apart.
+#[inline(always)]
+unsafe fn output_tile<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    s: S,
+    from: *const f32,
+    position: usize,
+) -> [[S::V; M]; M] {
+    let mut half = [[s.zero(); N]; M];
+    for c in 0..N {
+        // SAFETY: the caller's promise.
+        let column = T::output(s, std::array::from_fn(|r| unsafe { s.load(from.add((r * N + c) * position)) }));
+        for r in 0..M {
+            half[r][c] = column[r];
+        }
+    }
+    let mut y = [[s.zero(); M]; M];
+    // A loop, for `array::map` is not always inlined, and outside its shim a vector is not a register.
+    for r in 0..M {
+        y[r] = T::output(s, half[r]);
+    }
+    y
+}

@@ -1,0 +1,86 @@
+//! The one-dimensional transforms on virtual vectors: the operations of [`crate::reference::winograd`], in their order.
+
+use crate::Simd;
+
+/// One variant's transforms: `N` inputs or positions, `M` outputs.
+pub(super) trait Transform<const N: usize, const M: usize> {
+    /// `Bᵀ d`.
+    fn input<S: Simd>(s: S, d: [S::V; N]) -> [S::V; N];
+    /// `Aᵀ m`.
+    fn output<S: Simd>(s: S, m: [S::V; N]) -> [S::V; M];
+}
+
+/// F(4×4, 3×3).
+pub(super) struct F4x3;
+/// F(2×2, 3×3).
+pub(super) struct F2x3;
+/// F(3×3, 2×2).
+pub(super) struct F3x2;
+
+/// The points ±√2 and ±√2/2, and their cubes.
+const A: f32 = std::f64::consts::SQRT_2 as f32;
+const B: f32 = std::f64::consts::FRAC_1_SQRT_2 as f32;
+const A3: f32 = 2.0 * A;
+const B3: f32 = 0.5 * B;
+
+/// `Bᵀ d` for the points 0, ±1, ∞.
+#[inline(always)]
+fn input4<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[3], d[1])]
+}
+
+impl Transform<6, 4> for F4x3 {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+        let half = s.splat(-0.5);
+        let (even, odd) = (s.fma(half, d[2], d[4]), s.fma(half, d[1], d[3]));
+        let two = s.splat(-2.0);
+        let (even2, odd2) = (s.fma(two, d[2], d[4]), s.fma(two, d[1], d[3]));
+        let middle = s.splat(-2.5);
+        [
+            s.fma(middle, d[2], s.add(d[0], d[4])),
+            s.fma(s.splat(A), odd, even),
+            s.fma(s.splat(-A), odd, even),
+            s.fma(s.splat(B), odd2, even2),
+            s.fma(s.splat(-B), odd2, even2),
+            s.fma(middle, d[3], s.add(d[1], d[5])),
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 4] {
+        let (sum, difference) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
+        let (sum2, difference2) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
+        [
+            s.add(s.add(m[0], sum), sum2),
+            s.fma(s.splat(B), difference2, s.mul(s.splat(A), difference)),
+            s.fma(s.splat(0.5), sum2, s.mul(s.splat(2.0), sum)),
+            s.fma(s.splat(A3), difference, s.fma(s.splat(B3), difference2, m[5])),
+        ]
+    }
+}
+
+impl Transform<4, 2> for F2x3 {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+        input4(s, d)
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
+        [s.add(m[0], s.add(m[1], m[2])), s.add(s.sub(m[1], m[2]), m[3])]
+    }
+}
+
+impl Transform<4, 3> for F3x2 {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+        input4(s, d)
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
+        let sum = s.add(m[1], m[2]);
+        [s.add(m[0], sum), s.sub(m[1], m[2]), s.add(sum, m[3])]
+    }
+}
