@@ -121,6 +121,12 @@ impl Affine {
         Ok(Some(layer))
     }
 
+    /// The kernel that computes it.
+    #[cfg(test)]
+    pub(super) fn kernel(&self) -> String {
+        both!(&self.forward, p => p.kernel())
+    }
+
     pub(super) fn workspace_len(&self, threads: usize) -> usize {
         let forward = both!(&self.forward, p => p.workspace_len(threads));
         let backward = self.backward.as_ref().map_or(0, |b| {

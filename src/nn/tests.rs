@@ -34,8 +34,9 @@ layer = [
     { name = "wide", type = "conv", channels = 36, kernel = 3, padding = 1, groups = 36, add = "bn4", activation = "prelu" },
     { name = "bn5", type = "batch-norm", add = "bn4", activation = "prelu" },
     { name = "pool", type = "max-pool", kernel = 2, stride = 1 },
-    { name = "plain", type = "conv", channels = 36, kernel = 1, bias = false },
     { name = "bn6", type = "batch-norm" },
+    { name = "tiled", type = "conv", channels = 36, kernel = 3, padding = 1, bias = false },
+    { name = "bn6.behind", type = "batch-norm" },
     { name = "drop2", type = "dropout", rate = 0.5 },
     { name = "fc1", type = "linear", outputs = 19 },
     { name = "bn7", type = "batch-norm", activation = "relu" },
@@ -73,12 +74,12 @@ fn scores(model: &Model, parameters: &Parameters, isa: Isa, n: usize, pixels: &[
     y
 }
 
-/// Sums of so few terms are good to this, relative to the largest score.
+/// Each layer is good to 5e-6 of its largest output; these nets have few.
 fn close(got: &[f32], want: &[f64]) {
     let largest = want.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     assert!(largest > 0.0 && got.len() == want.len());
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(got) - want).abs() < 2e-6 * largest, "score {i}: {got}, not {want}");
+        assert!((f64::from(got) - want).abs() < 1e-5 * largest, "score {i}: {got}, not {want}");
     }
 }
 
@@ -121,8 +122,14 @@ fn all_foldable_norms_are_folded_and_buffers_reused() {
         nodes.map(|n| n.name.as_str()).collect()
     };
     assert_eq!(names(true), ["bn5"]);
-    assert_eq!(names(false), ["stem", "conv1", "down", "conv2", "wide", "pool", "plain", "fc1", "fc2"]);
+    assert_eq!(names(false), ["stem", "conv1", "down", "conv2", "wide", "pool", "tiled", "fc1", "fc2"]);
     assert_eq!(net.activations.len(), 3);
+    // Padding that a batch norm before it maps to zero is tested with both algorithms.
+    let kernel = |name: &str| match net.nodes.iter().find(|n| n.name == name).map(|n| &n.kind) {
+        Some(Kind::Affine(a)) => a.kernel(),
+        _ => String::new(),
+    };
+    assert!(kernel("tiled").contains("winograd") && kernel("conv1").contains("direct"), "{}", kernel("tiled"));
 }
 
 #[test]
