@@ -14,7 +14,7 @@ use crate::hyper::HyperError;
 use crate::memory::{self, MemoryError};
 use crate::nn::NetError;
 use crate::problem::{Problem, ProblemError};
-pub use rectify_kernels::conv::Algorithm;
+pub use rectify_kernels::conv::{Algorithm, Layout};
 use rectify_kernels::{ConvShape, Error, Isa};
 use std::{fmt, io, path::PathBuf};
 
@@ -94,6 +94,9 @@ impl serde::Serialize for Direction {
 pub struct Options {
     /// The algorithm of convolutions.
     pub algorithm: Algorithm,
+    /// How the forward pass is given its input and gives its output: blocked, as between layers, or NCHW, with the
+    /// conversions timed. A first layer (at most four channels) reads NCHW in either case.
+    pub layout: Layout,
     /// The instruction set.
     pub isa: Isa,
     /// Threads, of a pool of their own.
@@ -116,7 +119,7 @@ impl Options {
     /// This instruction set, all processors, one second, no check.
     pub fn with_isa(isa: Isa) -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { algorithm: Algorithm::Auto, isa, threads, seconds: 1.0, check: false }
+        Options { algorithm: Algorithm::Auto, layout: Layout::Blocked, isa, threads, seconds: 1.0, check: false }
     }
 
     /// Refuses what cannot be served.

@@ -23,7 +23,7 @@ pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
-use crate::Error;
+use crate::{ConvShape, Dims, Error, LANES};
 
 /// What happens to the sums before they are stored.
 #[derive(Debug)]
@@ -62,8 +62,49 @@ pub enum Epilogue<'a> {
 pub struct Options {
     /// The algorithm.
     pub algorithm: Algorithm,
+    /// How the input of the forward pass lies, which the gradient of the weights reads too.
+    pub input: Layout,
     /// Block sizes in place of those derived from the shape.
     pub blocking: Option<Blocking>,
+}
+
+/// How a convolution's input lies in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// nChw16c ([`crate::Dims`]), as between layers.
+    #[default]
+    Blocked,
+    /// NCHW, as users have their images: for the first layer of a net, of at most 16 channels in one group. Converting
+    /// it to blocks would blow it up. Served by the direct algorithm.
+    Nchw,
+}
+
+impl Layout {
+    /// Elements of the tensor.
+    pub fn len(self, dims: &Dims) -> usize {
+        match self {
+            Layout::Blocked => dims.blocked_len(),
+            Layout::Nchw => dims.plain_len(),
+        }
+    }
+
+    /// Refuses a shape whose input cannot be read in this layout.
+    fn check(self, s: &ConvShape, algorithm: Algorithm) -> Result<(), Error> {
+        let refuse = |what, value, why| Err(Error::Shape { what, value, why });
+        match self {
+            Layout::Blocked => Ok(()),
+            Layout::Nchw if s.groups > 1 => {
+                refuse("groups", s.groups, "cannot be served from NCHW: it takes one group")
+            }
+            Layout::Nchw if s.ic > LANES => {
+                refuse("ic", s.ic, "cannot be served from NCHW: it takes at most 16 channels")
+            }
+            Layout::Nchw if matches!(algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate) => {
+                refuse("ic", s.ic, "cannot be served from NCHW by Winograd, only by the direct algorithm")
+            }
+            Layout::Nchw => Ok(()),
+        }
+    }
 }
 
 /// Sizes of the cache blocks.

@@ -5,7 +5,7 @@
 use crate::error::check_len;
 pub use crate::shape::{Dims, LANES, blocks};
 use crate::task::{pixels, pixels_mut, plane_len, units};
-use crate::{Error, Isa};
+use crate::{Error, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
 /// Checks a conversion's lengths; says whether there is anything to convert.
@@ -22,23 +22,69 @@ fn channels(d: &Dims, plane: usize) -> (usize, usize, usize) {
     (image, first, LANES.min(d.c - first))
 }
 
+/// Sixteen pixels at a time: planes of up to 16 channels to pixels of 16 lanes.
+struct Block<'a> {
+    planes: &'a [f32],
+    pixels: &'a mut [[f32; LANES]],
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let plane = self.pixels.len();
+        for (first, pixels) in (0..plane).step_by(LANES).zip(self.pixels.chunks_mut(LANES)) {
+            let mut rows = [s.zero(); LANES];
+            for (row, channel) in rows.iter_mut().zip(self.planes.chunks_exact(plane)) {
+                let from = &channel[first..][..pixels.len()];
+                // SAFETY: as many elements as the slice has, at most 16.
+                *row = unsafe { s.load_first(from.as_ptr(), from.len()) };
+            }
+            s.transpose(&mut rows);
+            pixels.iter_mut().zip(rows).for_each(|(pixel, row)| s.write(pixel, row));
+        }
+    }
+}
+
+/// The reverse.
+struct Unblock<'a> {
+    pixels: &'a [[f32; LANES]],
+    planes: &'a mut [f32],
+}
+
+impl Kernel for Unblock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let plane = self.pixels.len();
+        for (first, pixels) in (0..plane).step_by(LANES).zip(self.pixels.chunks(LANES)) {
+            let mut rows = [s.zero(); LANES];
+            rows.iter_mut().zip(pixels).for_each(|(row, pixel)| *row = s.vector(pixel));
+            s.transpose(&mut rows);
+            for (&row, channel) in rows.iter().zip(self.planes.chunks_exact_mut(plane)) {
+                let to = &mut channel[first..][..pixels.len()];
+                // SAFETY: as many elements as the slice has, at most 16.
+                unsafe { s.store_first(to.as_mut_ptr(), row, to.len()) };
+            }
+        }
+    }
+}
+
 /// NCHW to blocked; the padding lanes become zero.
 ///
 /// # Errors
 /// A length that does not fit `d`.
-pub fn nchw_to_blocked(_isa: Isa, d: Dims, src: &[f32], dst: &mut [f32]) -> Result<(), Error> {
+pub fn nchw_to_blocked(isa: Isa, d: Dims, src: &[f32], dst: &mut [f32]) -> Result<(), Error> {
     if !check(&d, src.len(), dst.len())? {
         return Ok(());
     }
     let (len, per) = (plane_len(&d), units(plane_len(&d)));
     dst.par_chunks_mut(len).with_min_len(per).enumerate().for_each(|(plane, dst)| {
         let (image, first, count) = channels(&d, plane);
-        let src = &src[(image * d.c + first) * d.plane()..][..count * d.plane()];
-        for (p, pixel) in pixels_mut(dst).iter_mut().enumerate() {
-            for (i, lane) in pixel.iter_mut().enumerate() {
-                *lane = if i < count { src[i * d.plane() + p] } else { 0.0 };
-            }
-        }
+        let planes = &src[(image * d.c + first) * d.plane()..][..count * d.plane()];
+        isa.dispatch(Block { planes, pixels: pixels_mut(dst) });
     });
     Ok(())
 }
@@ -47,17 +93,17 @@ pub fn nchw_to_blocked(_isa: Isa, d: Dims, src: &[f32], dst: &mut [f32]) -> Resu
 ///
 /// # Errors
 /// A length that does not fit `d`.
-pub fn blocked_to_nchw(_isa: Isa, d: Dims, src: &[f32], dst: &mut [f32]) -> Result<(), Error> {
+pub fn blocked_to_nchw(isa: Isa, d: Dims, src: &[f32], dst: &mut [f32]) -> Result<(), Error> {
     if !check(&d, dst.len(), src.len())? {
         return Ok(());
     }
-    dst.par_chunks_mut(d.plane()).with_min_len(units(d.plane())).enumerate().for_each(|(channel, dst)| {
-        let (image, c) = (channel / d.c, channel % d.c);
-        let plane = image * blocks(d.c) + c / LANES;
-        let src = pixels(&src[plane * plane_len(&d)..][..plane_len(&d)]);
-        for (to, pixel) in dst.iter_mut().zip(src) {
-            *to = pixel[c % LANES];
-        }
+    let (image_len, len) = (blocks(d.c) * plane_len(&d), plane_len(&d));
+    let images = src.par_chunks_exact(image_len).zip(dst.par_chunks_exact_mut(d.c * d.plane()));
+    images.for_each(|(src, dst)| {
+        let blocks = src.par_chunks_exact(len).zip(dst.par_chunks_mut(LANES * d.plane()));
+        blocks.with_min_len(units(len)).for_each(|(src, planes)| {
+            isa.dispatch(Unblock { pixels: pixels(src), planes });
+        });
     });
     Ok(())
 }

@@ -112,6 +112,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn is_nan(self, a: Self::V) -> Self::M;
     /// `a` where the mask holds, else `b`.
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
+    /// Exchanges rows and columns: lane `j` of vector `i` becomes lane `i` of vector `j`.
+    #[inline(always)]
+    fn transpose(self, rows: &mut [Self::V; 16]) {
+        let mut from = [[0.0f32; 16]; 16];
+        for i in 0..16 {
+            self.write(&mut from[i], rows[i]);
+        }
+        for (j, row) in rows.iter_mut().enumerate() {
+            let mut to = [0.0f32; 16];
+            for i in 0..16 {
+                to[i] = from[i][j];
+            }
+            *row = self.vector(&to);
+        }
+    }
     /// `acc[i] += x[i] · w` for `I` rows and `J` vectors: the rank-1 update of a register tile. NEON overrides it.
     ///
     /// # Safety

@@ -13,7 +13,7 @@ const BLOCKINGS: [Option<Blocking>; 3] =
 /// One plan's variations: instruction sets, threads, blockings.
 fn variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
     Isa::available().into_iter().flat_map(move |isa| {
-        let options = BLOCKINGS.map(|blocking| Options { algorithm, blocking });
+        let options = BLOCKINGS.map(|blocking| Options { algorithm, blocking, ..Options::default() });
         [1, 2, 5].into_iter().zip(options).map(move |(threads, options)| (isa, threads, options))
     })
 }

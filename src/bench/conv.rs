@@ -1,28 +1,45 @@
-//! The three directions of a convolution. Weights are packed before the clock starts; activations are blocked, as
-//! they are between layers.
+//! The three directions of a convolution. Weights are packed before the clock starts; activations are blocked, as they
+//! are between layers, or NCHW with the conversions timed.
 
 use super::check::{self, Epilogued};
 use super::tensors::{Role, random, random_blocked};
 use super::{BenchError, Measured, Options, timing};
-use rectify_kernels::{Buffer, ConvShape, Error, conv};
+use rectify_kernels::conv::{self, Layout};
+use rectify_kernels::{Buffer, ConvShape, Error, layout};
 
 /// The algorithm asked for, with the blocking that follows from the shape.
 fn options(o: &Options) -> conv::Options {
-    conv::Options { algorithm: o.algorithm, blocking: None }
+    conv::Options { algorithm: o.algorithm, ..conv::Options::default() }
 }
 
-/// Forward, with bias and PReLU.
+/// Channels of images that nets read as users have them, without a conversion to blocks.
+const FIRST_LAYER: usize = 4;
+
+/// Forward, with bias and PReLU. A first layer reads NCHW.
 pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let plan = conv::Forward::new(o.isa, s, &options(o))?;
+    let first = s.ic <= FIRST_LAYER && s.groups == 1;
+    let input = if first { Layout::Nchw } else { Layout::Blocked };
+    let plan = conv::Forward::new(o.isa, s, &conv::Options { input, ..options(o) })?;
     let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));
     let (bias, slopes) = (random(Role::Bias, s.oc), random(Role::Slopes, s.oc));
     let mut packed = Buffer::zeroed(plan.packed_len());
     plan.pack(&w, &mut packed)?;
     let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
     let mut y = Buffer::zeroed(s.output().blocked_len());
-    let mut once = |y: &mut [f32]| {
-        let epilogue = conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes };
-        plan.run(&x, &packed, epilogue, y, &mut workspace)
+    let (convert, borders) = (o.layout == Layout::Nchw && !first, o.layout == Layout::Nchw);
+    let mut image = Buffer::zeroed(if first || convert { s.input().plain_len() } else { 0 });
+    if !image.is_empty() {
+        layout::blocked_to_nchw(o.isa, s.input(), &x, &mut image)?;
+    }
+    let mut inside = Buffer::zeroed(if convert { x.len() } else { 0 });
+    let mut outside = Buffer::zeroed(if borders { s.output().plain_len() } else { 0 });
+    let mut once = |y: &mut [f32]| -> Result<(), Error> {
+        if convert {
+            layout::nchw_to_blocked(o.isa, s.input(), &image, &mut inside)?;
+        }
+        let x = if first { &image } else { if convert { &inside } else { &x } };
+        plan.run(x, &packed, conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes }, y, &mut workspace)?;
+        if borders { layout::blocked_to_nchw(o.isa, s.output(), y, &mut outside) } else { Ok(()) }
     };
     once(&mut y)?;
     let verdict = o.check.then(|| {

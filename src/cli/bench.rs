@@ -1,7 +1,7 @@
 //! `rectify bench`: times kernels.
 
 use super::{Failure, say};
-use rectify::bench::{self, Algorithm, BenchError, Direction, JsonFile, Options, Record};
+use rectify::bench::{self, Algorithm, BenchError, Direction, JsonFile, Layout, Options, Record};
 use rectify::problem::Problem;
 use rectify_kernels::Isa;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,14 @@ pub struct Args {
     /// forward, backward-data, backward-weights, prelu-forward or prelu-backward
     #[arg(long, default_value_t = Direction::Forward)]
     pub direction: Direction,
-    /// auto or direct
+    /// auto, direct, winograd or winograd-accurate
     #[arg(long, default_value_t = Algorithm::Auto)]
     pub algorithm: Algorithm,
+    /// Of input and output of the forward pass: blocked, as between layers, or nchw, with the conversions timed
+    ///
+    /// A first layer (at most four channels) reads NCHW in either case.
+    #[arg(long, default_value = "blocked", value_parser = parse_layout)]
+    pub layout: Layout,
     /// portable, avx2, avx512 or neon [default: RECTIFY_ISA, or the best of this processor]
     #[arg(long)]
     pub isa: Option<Isa>,
@@ -68,6 +73,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+fn parse_layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "blocked" => Ok(Layout::Blocked),
+        "nchw" => Ok(Layout::Nchw),
+        _ => Err("expected blocked or nchw".into()),
+    }
+}
+
 /// A descriptor or, where it is none, a name of the built-in list.
 fn parse_problem(text: &str) -> Result<Problem, String> {
     let named = bench::layers().ok().and_then(|all| all.into_iter().find(|p| p.name == text));
@@ -81,6 +94,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
     });
     options.threads = args.threads.unwrap_or(options.threads);
     (options.algorithm, options.seconds, options.check) = (args.algorithm, args.seconds, args.check);
+    options.layout = args.layout;
     options.validate().map_err(failure)?;
     Ok(options)
 }

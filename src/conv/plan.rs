@@ -6,7 +6,7 @@ use crate::kernels::{Buffer, ConvShape, Dims, Isa};
 
 /// The algorithm asked for, with the blocking that follows from the shape.
 fn kernel_options(options: &PlanOptions) -> Options {
-    Options { algorithm: options.algorithm, blocking: None }
+    Options { algorithm: options.algorithm, ..Options::default() }
 }
 
 /// What all plans tell of themselves.

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Algorithm, Options};
+use super::{Algorithm, Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
 use crate::{ConvShape, Error, Isa};
@@ -56,6 +56,7 @@ impl BackwardData {
         }
         let rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
+        let options = &Options { input: Layout::Blocked, ..*options };
         let pass = |r: &Axis, c: &Axis| Pass::new(s.output(), s.input(), s.groups, r.clone(), c.clone(), options);
         let passes = rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect();
         Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Direct(passes) })

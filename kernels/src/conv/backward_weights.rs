@@ -9,7 +9,7 @@ use super::pass::Strides;
 use super::tile::{ROWS, Run, parts};
 use super::tree::Tree;
 use super::weight_chunk::Chunk;
-use super::{Algorithm, Options};
+use super::{Algorithm, Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::conv::{GROUP, weight_chunk};
 use crate::threads::{Shared, for_each_task};
@@ -30,6 +30,8 @@ pub struct BackwardWeights {
     goc: usize,
     rows: Axis,
     cols: Axis,
+    /// How the input lies.
+    input: Layout,
     /// Whether a chunk's inputs, and its output gradients, are copied (padding; channels that are not whole blocks).
     copy_x: bool,
     copy_dy: bool,
@@ -54,6 +56,7 @@ impl BackwardWeights {
             let why = "has no Winograd algorithm for the gradient of the weights";
             return Err(Error::Shape { what: "kh", value: shape.kh, why });
         }
+        options.input.check(shape, options.algorithm)?;
         let s = shape;
         let depthwise = s.groups > 1 && s.group_ic() == 1 && s.group_oc() == 1;
         let (groups, gic, goc) = match depthwise {
@@ -71,7 +74,12 @@ impl BackwardWeights {
             groups,
             gic,
             goc,
-            copy_x: rows.padded() || cols.padded() || !whole(gic) || (gic < LANES && s.kh * s.kw > 1),
+            input: options.input,
+            copy_x: options.input == Layout::Nchw
+                || rows.padded()
+                || cols.padded()
+                || !whole(gic)
+                || (gic < LANES && s.kh * s.kw > 1),
             copy_dy: !whole(goc),
             chunk: weight_chunk(s.oh(), s.ow()),
             runs: Vec::new(),
@@ -111,6 +119,7 @@ impl BackwardWeights {
         let channel = group * self.gic + block * LANES;
         Window {
             dims: self.shape.input(),
+            layout: self.input,
             channel,
             channels: LANES.min((group + 1) * self.gic - channel).min(self.shape.ic - channel),
             row: (row * self.rows.in_step) as isize + self.rows.low(),
@@ -126,6 +135,7 @@ impl BackwardWeights {
         let (start, end) = (panel.start * LANES, self.goc.min(panel.end * LANES));
         Window {
             dims: self.shape.output(),
+            layout: Layout::Blocked,
             channel: group * self.goc + start,
             channels: end - start,
             row: row as isize,
@@ -212,14 +222,14 @@ impl BackwardWeights {
         partial + threads.max(1) * self.scratch_len()
     }
 
-    /// Computes `dw` (OIHW, overwritten) from `x` (blocked as [`ConvShape::input`]) and `dy` (as
+    /// Computes `dw` (OIHW, overwritten) from `x` (blocked as [`ConvShape::input`], or as [`Options::input`] says) and `dy` (as
     /// [`ConvShape::output`]) on the current rayon pool. The workspace may hold anything.
     ///
     /// # Errors
     /// A length that does not fit.
     pub fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) -> Result<(), Error> {
         let s = &self.shape;
-        check_len("x", x.len(), s.input().blocked_len())?;
+        check_len("x", x.len(), self.input.len(&s.input()))?;
         check_len("dy", dy.len(), s.output().blocked_len())?;
         check_len("dw", dw.len(), s.weight_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;

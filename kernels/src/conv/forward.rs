@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Epilogue, Options, check_channels};
+use super::{Epilogue, Layout, Options, check_channels};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
 use crate::{ConvShape, Error, Isa, LANES, blocks};
@@ -29,6 +29,7 @@ use crate::{ConvShape, Error, Isa, LANES, blocks};
 pub struct Forward {
     isa: Isa,
     shape: ConvShape,
+    input: Layout,
     kind: Kind,
 }
 
@@ -46,15 +47,16 @@ impl Forward {
     /// A shape that cannot be served, an instruction set that the processor lacks.
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<Forward, Error> {
         shape.check()?;
+        options.input.check(shape, options.algorithm)?;
         let s = shape;
         if let Some(variant) = options.algorithm.variant(s)? {
             let kind = Kind::Winograd(Winograd::new(variant, s, options));
-            return Ok(Forward { isa: isa.require()?, shape: *shape, kind });
+            return Ok(Forward { isa: isa.require()?, shape: *shape, input: options.input, kind });
         }
         let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
         let pass = Pass::new(s.input(), s.output(), s.groups, rows, cols, options);
-        Ok(Forward { isa: isa.require()?, shape: *shape, kind: Kind::Direct(Box::new(pass)) })
+        Ok(Forward { isa: isa.require()?, shape: *shape, input: options.input, kind: Kind::Direct(Box::new(pass)) })
     }
 
     /// The instruction set.
@@ -149,7 +151,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Computes `y` from `x`, both blocked ([`ConvShape::input`], [`ConvShape::output`]), on the current rayon pool.
+    /// Computes `y` from `x`, both blocked ([`ConvShape::input`], [`ConvShape::output`]; `x` as [`Options::input`] says),
+    /// on the current rayon pool.
     /// The workspace may hold anything.
     ///
     /// # Errors
@@ -163,7 +166,7 @@ impl Forward {
         workspace: &mut [f32],
     ) -> Result<(), Error> {
         let s = &self.shape;
-        check_len("x", x.len(), s.input().blocked_len())?;
+        check_len("x", x.len(), self.input.len(&s.input()))?;
         check_len("packed weights", packed.len(), self.packed_len())?;
         check_len("y", y.len(), s.output().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;

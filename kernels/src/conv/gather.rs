@@ -1,13 +1,16 @@
 //! Copies a padded window of a group's channels, so that kernels read pixels at even distances and zeros outside.
 
+use super::Layout;
 use crate::{Dims, LANES, blocks};
 use std::ops::Range;
 
-/// Channels `channels` of a blocked tensor, a window of it.
+/// Channels `channels` of a tensor, a window of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// The tensor.
     pub dims: Dims,
+    /// How it lies.
+    pub layout: Layout,
     /// First channel and how many.
     pub channel: usize,
     pub channels: usize,
@@ -55,14 +58,32 @@ impl Window {
                 pad(&mut out[..cols.start * lanes]);
                 pad(&mut out[cols.end * lanes..]);
                 let pixel = (self.row + r as isize) as usize * self.dims.w + (self.col + cols.start as isize) as usize;
-                let source = |channel: usize| {
-                    ((n * blocks(self.dims.c) + channel / LANES) * self.dims.plane() + pixel) * LANES + channel % LANES
+                let source = |channel: usize| match self.layout {
+                    Layout::Blocked => {
+                        let plane = n * blocks(self.dims.c) + channel / LANES;
+                        (plane * self.dims.plane() + pixel) * LANES + channel % LANES
+                    }
+                    Layout::Nchw => (n * self.dims.c + channel) * self.dims.plane() + pixel,
                 };
                 let out = &mut out[cols.start * lanes..cols.end * lanes];
                 if valid < lanes {
                     out.fill(0.0);
                 }
-                if channel.is_multiple_of(LANES) && lanes == LANES {
+                if self.layout == Layout::Nchw {
+                    let planes = |lane: usize| x[source(channel + lane)..].iter();
+                    if valid == 3 && lanes == 3 {
+                        // The planes of a colour image.
+                        let from = planes(0).zip(planes(1)).zip(planes(2));
+                        for (to, ((&r, &g), &b)) in out.as_chunks_mut::<3>().0.iter_mut().zip(from) {
+                            *to = [r, g, b];
+                        }
+                    } else {
+                        for lane in 0..valid {
+                            let to = out.chunks_exact_mut(lanes);
+                            to.zip(planes(lane)).for_each(|(to, &from)| to[lane] = from);
+                        }
+                    }
+                } else if channel.is_multiple_of(LANES) && lanes == LANES {
                     out.copy_from_slice(&x[source(channel)..][..out.len()]);
                 } else if channel.is_multiple_of(LANES) && valid == 3 && lanes == 3 {
                     // The planes of a colour image.

@@ -6,7 +6,7 @@
 use super::axis::Axis;
 use super::gather::Window;
 use super::tile::{ROWS, Run};
-use super::{Blocking, Options};
+use super::{Blocking, Layout, Options};
 use crate::reference::conv::CHUNK;
 use crate::{Dims, LANES, blocks};
 use std::ops::Range;
@@ -51,6 +51,8 @@ pub(super) struct Pass {
     pub goc: usize,
     pub input: Dims,
     pub output: Dims,
+    /// How the input lies.
+    pub layout: Layout,
     pub rows: Axis,
     pub cols: Axis,
     /// Whether the input is copied band by band: for padding, for channels that are not whole blocks.
@@ -77,7 +79,8 @@ impl Pass {
         }
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let taps = rows.taps.len() * cols.taps.len();
-        let copy = rows.padded() || cols.padded() || !whole(gic) || (gic < LANES && taps > 1);
+        let copy =
+            options.input == Layout::Nchw || rows.padded() || cols.padded() || !whole(gic) || (gic < LANES && taps > 1);
         let Blocking { rows: band_rows, vectors } =
             options.blocking.unwrap_or(Blocking { rows: 0, vectors: usize::MAX });
         let mut pass = Pass {
@@ -87,6 +90,7 @@ impl Pass {
             goc,
             input,
             output,
+            layout: options.input,
             copy: copy && taps > 0,
             scatter: !whole(goc),
             band_images: 1,
@@ -155,6 +159,7 @@ impl Pass {
     pub fn window(&self, group: usize, row: usize) -> Window {
         Window {
             dims: self.input,
+            layout: self.layout,
             channel: group * self.gic,
             channels: self.gic.min(self.input.c - group * self.gic),
             row: (row * self.rows.in_step) as isize + self.rows.low(),

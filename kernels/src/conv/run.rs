@@ -66,7 +66,7 @@ impl Pass {
     /// [`Pass::packed_len`], the workspace at least [`Pass::workspace_len`] of one thread.
     pub fn run(&self, isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
         let Call { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
-        assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
+        assert!(x.len() == self.layout.len(&self.input) && y.len() == self.output.blocked_len());
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
         assert!(shortcut.is_none_or(|s| s.len() == y.len()));
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());

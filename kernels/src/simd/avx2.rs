@@ -11,6 +11,30 @@ pub struct Avx2(pub(crate) ());
 #[derive(Clone, Copy)]
 pub struct V2(__m256, __m256);
 
+/// Exchanges rows and columns of eight registers.
+#[inline(always)]
+fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
+    let (mut t, mut u, mut out) = (r, r, r);
+    // SAFETY: the token proves AVX2.
+    unsafe {
+        for i in (0..8).step_by(2) {
+            t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+            t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        }
+        for i in (0..8).step_by(4) {
+            u[i] = _mm256_shuffle_ps::<0x44>(t[i], t[i + 2]);
+            u[i + 1] = _mm256_shuffle_ps::<0xee>(t[i], t[i + 2]);
+            u[i + 2] = _mm256_shuffle_ps::<0x44>(t[i + 1], t[i + 3]);
+            u[i + 3] = _mm256_shuffle_ps::<0xee>(t[i + 1], t[i + 3]);
+        }
+        for j in 0..4 {
+            out[j] = _mm256_permute2f128_ps::<0x20>(u[j], u[4 + j]);
+            out[4 + j] = _mm256_permute2f128_ps::<0x31>(u[j], u[4 + j]);
+        }
+    }
+    out
+}
+
 impl Simd for Avx2 {
     type V = V2;
     type M = V2;
@@ -44,6 +68,22 @@ impl Simd for Avx2 {
     fn prefetch_far(self, p: *const f32) {
         // SAFETY: a hint that never faults; SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    fn transpose(self, rows: &mut [V2; 16]) {
+        let quarter = |first: usize, half: fn(&V2) -> __m256| {
+            let mut q = [half(&rows[first]); 8];
+            for i in 0..8 {
+                q[i] = half(&rows[first + i]);
+            }
+            transpose8(self, q)
+        };
+        let (a, b) = (quarter(0, |v| v.0), quarter(0, |v| v.1));
+        let (c, d) = (quarter(8, |v| v.0), quarter(8, |v| v.1));
+        for i in 0..8 {
+            rows[i] = V2(a[i], c[i]);
+            rows[8 + i] = V2(b[i], d[i]);
+        }
     }
     #[inline(always)]
     fn fma(self, a: V2, b: V2, c: V2) -> V2 {

@@ -48,6 +48,35 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    fn transpose(self, rows: &mut [__m512; 16]) {
+        let (mut t, mut u) = (*rows, *rows);
+        // SAFETY: the token proves AVX-512F.
+        unsafe {
+            for i in (0..16).step_by(2) {
+                t[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+                t[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+            }
+            let pd = |v| _mm512_castps_pd(v);
+            for i in (0..16).step_by(4) {
+                u[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[i]), pd(t[i + 2])));
+                u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[i]), pd(t[i + 2])));
+                u[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[i + 1]), pd(t[i + 3])));
+                u[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[i + 1]), pd(t[i + 3])));
+            }
+            // Quarter `b` of `u[4g + j]` now holds column `4b + j` of rows `4g` to `4g + 3`.
+            for j in 0..4 {
+                let (even, odd) =
+                    (_mm512_shuffle_f32x4::<0x88>(u[j], u[4 + j]), _mm512_shuffle_f32x4::<0xdd>(u[j], u[4 + j]));
+                let low = _mm512_shuffle_f32x4::<0x88>(u[8 + j], u[12 + j]);
+                let high = _mm512_shuffle_f32x4::<0xdd>(u[8 + j], u[12 + j]);
+                rows[j] = _mm512_shuffle_f32x4::<0x88>(even, low);
+                rows[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd, high);
+                rows[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even, low);
+                rows[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd, high);
+            }
+        }
+    }
+    #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_fmadd_ps(a, b, c) }
