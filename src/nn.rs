@@ -5,6 +5,7 @@
 //! or backward pass allocates nothing.
 
 mod affine;
+mod apart;
 mod fold;
 mod parameters;
 mod plan;
@@ -16,13 +17,15 @@ pub use fold::EPSILON;
 pub use parameters::{Parameter, Parameters, Role};
 
 use crate::memory::{self, MemoryError};
-use crate::model::{Activation, Model, ModelError, Op};
+use crate::model::{Model, ModelError, Op};
 use crate::rng::{self, Rng};
 use affine::{Affine, Spec};
-use fold::{Map, Norm};
+use apart::Apart;
+use fold::Norm;
+use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
 use rectify_kernels::pool::{self, PoolShape, SppShape};
-use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, elementwise, layout, norm, prelu};
+use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, layout};
 
 /// Why a net cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +76,11 @@ enum Kind {
     Norm(Box<Apart>),
 }
 
-/// A batch norm that is a pass of its own.
-struct Apart {
-    norm: Norm,
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    /// The slopes of an activation that is not learned, and the place of those of one that is.
-    fixed: Option<[f32; 1]>,
-    learned: Option<usize>,
-}
-
 struct Node {
     name: String,
     kind: Kind,
-    input: Dims,
+    /// Elements of its input.
+    input: usize,
     output: Dims,
     /// Which buffers hold its input, what it adds and its output; dropout works in place.
     from: usize,
@@ -107,6 +101,8 @@ pub struct Net {
     isa: Isa,
     mode: Mode,
     dims: Vec<Dims>,
+    /// How the images lie for the first layer.
+    images: Layout,
     /// How many there are.
     parameters: usize,
     nodes: Vec<Node>,
@@ -123,23 +119,21 @@ impl Net {
     /// hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
         let dims = model.dims(batch)?;
-        let len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
+        let mut len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
         let training = mode == Mode::Training;
-        let (steps, buffers) = if training {
-            if let Some((layer, why)) = model.untrainable() {
+        let steps = match (mode, model.untrainable()) {
+            (Mode::Inference, _) => plan::folded(model)?,
+            (Mode::Training, None) => plan::plain(model),
+            (Mode::Training, Some((layer, why))) => {
                 return Err(NetError::Untrainable { layer: layer.name.clone(), why });
             }
-            let steps = plan::plain(model);
-            let buffers = plan::all(model, &steps, &len);
-            // Of most layers the output and what its activation was given.
-            memory::reserve(len.iter().map(|len| len.saturating_mul(2)))?;
-            (steps, buffers)
-        } else {
-            let steps = plan::folded(model)?;
-            let buffers = plan::reused(&steps, &len);
-            memory::reserve(buffers.lens.iter().copied())?;
-            (steps, buffers)
         };
+        let images = plan::images(model, &steps, dims[0]);
+        len[0] = images.len(&dims[0]);
+        let buffers = if training { plan::all(model, &steps, &len) } else { plan::reused(&steps, &len) };
+        // For training, of most layers the output and what its activation was given.
+        let factor = if training { 2 } else { 1 };
+        memory::reserve(buffers.lens.iter().map(|len| len.saturating_mul(factor)))?;
         // Where each layer's parameters begin.
         let mut firsts = vec![0];
         for layer in &model.layers {
@@ -152,7 +146,8 @@ impl Net {
             // The activation, and its slopes, are those of the layer whose output the step's is.
             let (activation, slopes) = (model.layers[step.to - 1].op.activation(), firsts[step.to].wrapping_sub(1));
             let (first, before, behind) = (firsts[step.layer], step.before.map(norm), step.behind.map(norm));
-            let spec = Spec { op: &layer.op, activation, input, output, first, slopes, before, behind };
+            let layout = if step.from == 0 { images } else { Layout::Blocked };
+            let spec = Spec { op: &layer.op, activation, input, layout, output, first, slopes, before, behind };
             let affine = Affine::new(isa, spec, training);
             let affine = affine.map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?;
             let index = || vec![0; if training { output.blocked_len() } else { 0 }];
@@ -161,18 +156,13 @@ impl Net {
                 (_, Op::MaxPool(_) | Op::GlobalMaxPool, Some(shape)) => Kind::Max { shape, index: index() },
                 (_, _, Some(shape)) => Kind::Average(shape),
                 (_, Op::Spp { bins }, _) => Kind::Spp { shape: Op::spp_shape(bins, input), index: index() },
-                (_, Op::BatchNorm(_), _) => {
-                    let learned = matches!(activation, Activation::Prelu { .. }).then_some(slopes);
-                    let fixed = if learned.is_some() { None } else { activation.slope().map(|a| [a]) };
-                    let norm = norm(step.layer);
-                    Kind::Norm(Box::new(Apart { norm, scale: Vec::new(), shift: Vec::new(), fixed, learned }))
-                }
+                (_, Op::BatchNorm(_), _) => Kind::Norm(Box::new(Apart::new(norm(step.layer), activation, slopes))),
                 (_, &Op::Dropout { rate }, _) => Kind::Dropout { rate, mask: vec![0; output.blocked_len() / 8] },
                 _ => continue,
             };
             let name = layer.name.clone();
             let (from, add, to) = (buffers.of[step.from], step.add.map(|a| buffers.of[a]), buffers.of[step.to]);
-            nodes.push(Node { name, kind, input, output, from, add, to });
+            nodes.push(Node { name, kind, input: layout.len(&input), output, from, add, to });
         }
         let threads = rayon::current_num_threads();
         let workspace = nodes.iter().map(|n| if let Kind::Affine(a) = &n.kind { a.workspace_len(threads) } else { 0 });
@@ -181,7 +171,7 @@ impl Net {
         let gradients = [Buffer::zeroed(widest), Buffer::zeroed(widest)];
         let activations = buffers.lens.into_iter().map(Buffer::zeroed).collect();
         let parameters = firsts[model.layers.len()];
-        Ok(Net { isa, mode, dims, parameters, nodes, activations, gradients, workspace })
+        Ok(Net { isa, mode, dims, images, parameters, nodes, activations, gradients, workspace })
     }
 
     /// Images in a batch.
@@ -226,10 +216,17 @@ impl Net {
     pub fn forward(&mut self, parameters: &Parameters, pixels: &[f32], dropout: u64) -> Result<&[f32], NetError> {
         self.check(parameters)?;
         let input = self.dims[0];
-        layout::nchw_to_blocked(self.isa, input, pixels, &mut self.activations[0][..input.blocked_len()])?;
+        let images = &mut self.activations[0][..self.images.len(&input)];
+        match self.images {
+            Layout::Blocked => layout::nchw_to_blocked(self.isa, input, pixels, images)?,
+            Layout::Nchw if pixels.len() == images.len() => images.copy_from_slice(pixels),
+            Layout::Nchw => {
+                return Err(Error::Length { what: "pixels", got: pixels.len(), want: images.len() }.into());
+            }
+        }
         let training = self.mode == Mode::Training;
         for (place, node) in self.nodes.iter_mut().enumerate() {
-            let (ilen, olen) = (node.input.blocked_len(), node.output.blocked_len());
+            let (ilen, olen) = (node.input, node.output.blocked_len());
             let result = if let Kind::Dropout { rate, mask } = &mut node.kind {
                 let seed = Rng::at(dropout, rng::DROPOUT, place as u64, 0).next_u64();
                 let x = &mut self.activations[node.to][..olen];
@@ -292,7 +289,7 @@ impl Net {
         let sums = loss::softmax_cross_entropy(output, scores, labels, Some(&mut grad[..len]))?;
         let first = self.nodes.iter().position(|n| matches!(n.kind, Kind::Affine(_))).unwrap_or(0);
         for (place, node) in self.nodes.iter().enumerate().skip(first).rev() {
-            let (ilen, olen) = (node.input.blocked_len(), node.output.blocked_len());
+            let (ilen, olen) = (node.input, node.output.blocked_len());
             let (dy, dx) = (&mut grad[..olen], &mut other[..ilen]);
             let result = match &node.kind {
                 Kind::Affine(a) => {
@@ -335,35 +332,6 @@ fn borrow(
             let [x, y] = buffers.get_disjoint_mut([from, to]).map_err(planned)?;
             let x: &[f32] = x;
             Ok((x, add.map(|_| x), y))
-        }
-    }
-}
-
-impl Apart {
-    fn load(&mut self, parameters: &Parameters) -> Result<(), Error> {
-        let maps = self.norm.maps(parameters)?;
-        self.scale = maps.iter().map(|m: &Map| m.scale as f32).collect();
-        self.shift = maps.iter().map(|m: &Map| m.shift as f32).collect();
-        Ok(())
-    }
-
-    fn forward(
-        &self,
-        isa: Isa,
-        dims: Dims,
-        parameters: &Parameters,
-        x: &[f32],
-        shortcut: Option<&[f32]>,
-        y: &mut [f32],
-    ) -> Result<(), Error> {
-        norm::forward(isa, dims, x, &self.scale, &self.shift, y)?;
-        if let Some(shortcut) = shortcut {
-            elementwise::add_in_place(isa, y, shortcut)?;
-        }
-        let learned = self.learned.map(|at| &parameters[at].value[..]);
-        match learned.or(self.fixed.as_ref().map(|s| &s[..])) {
-            Some(slopes) => prelu::forward_in_place(isa, dims, y, slopes),
-            None => Ok(()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::fold::{self, Grid, Norm};
 use super::{Parameters, Role};
 use crate::model::{Activation, Op};
-use rectify_kernels::conv::{self, Epilogue, Options};
+use rectify_kernels::conv::{self, Epilogue, Layout, Options};
 use rectify_kernels::linear::{self, LinearShape};
 use rectify_kernels::{Buffer, Dims, Error, Isa, prelu};
 
@@ -37,6 +37,8 @@ pub(super) struct Spec<'a> {
     /// The activation behind it, which a batch norm folded into it may have brought.
     pub activation: Activation,
     pub input: Dims,
+    /// How the input lies; of convolutions alone.
+    pub layout: Layout,
     pub output: Dims,
     /// Places among the parameters: of the weights, which the bias follows if there is one, and of learned slopes.
     pub first: usize,
@@ -76,10 +78,10 @@ pub(super) struct Affine {
 impl Affine {
     /// Plans a layer; nothing if it has no weights.
     pub(super) fn new(isa: Isa, spec: Spec<'_>, training: bool) -> Result<Option<Affine>, Error> {
-        let Spec { op, activation, input, output, first, slopes, before, behind } = spec;
+        let Spec { op, activation, input, layout, output, first, slopes, before, behind } = spec;
         let (grid, has_bias, forward, backward) = match op {
             Op::Conv(conv, _) => {
-                let (shape, options) = (Op::conv_shape(conv, input), Options::default());
+                let (shape, options) = (Op::conv_shape(conv, input), Options { input: layout, ..Options::default() });
                 let forward = Either::Conv(conv::Forward::new(isa, &shape, &options)?);
                 let backward = if training {
                     let data = Either::Conv(conv::BackwardData::new(isa, &shape, &options)?);

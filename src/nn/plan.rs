@@ -1,6 +1,7 @@
 //! What a pass computes, step by step, and which buffer holds each tensor.
 
 use crate::model::{Activation, Model, ModelError, Op, Source};
+use rectify_kernels::{Dims, conv::Layout};
 
 /// A step: a layer with the batch norms that are folded into it. Tensors are numbered as in [`Source`].
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +85,21 @@ pub(super) fn folded(model: &Model) -> Result<Vec<Step>, ModelError> {
         steps.push(Step { layer, before, behind, from, add: sources[i].add, to: i + 1 });
     }
     Ok(steps)
+}
+
+/// Channels of images that a convolution reads as users have them: blocks of 16 would blow them up.
+const FEW: usize = 4;
+
+/// How the net's input lies: NCHW if one convolution alone reads it and can do so.
+pub(super) fn images(model: &Model, steps: &[Step], dims: Dims) -> Layout {
+    let mut readers = steps.iter().filter(|s| s.from == 0 || s.add == Some(0));
+    match (readers.next(), readers.next()) {
+        (Some(Step { layer, add: None, .. }), None) => match &model.layers[*layer].op {
+            Op::Conv(conv, _) if conv.groups == 1 && dims.c <= FEW => Layout::Nchw,
+            _ => Layout::Blocked,
+        },
+        _ => Layout::Blocked,
+    }
 }
 
 /// Which buffer holds each tensor, and how long the buffers must be.
