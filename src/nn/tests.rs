@@ -1,5 +1,6 @@
 use super::*;
 use crate::rng::Rng;
+use proptest::prelude::*;
 
 /// Layers of every type that a sequential net has, with a pyramid.
 const SEQUENTIAL: &str = r#"name = "sequential"
@@ -76,10 +77,14 @@ fn scores(model: &Model, parameters: &Parameters, isa: Isa, n: usize, pixels: &[
 
 /// Each layer is good to 5e-6 of its largest output; these nets have few.
 fn close(got: &[f32], want: &[f64]) {
+    within(1e-5, got, want);
+}
+
+fn within(bound: f64, got: &[f32], want: &[f64]) {
     let largest = want.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     assert!(largest > 0.0 && got.len() == want.len());
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(got) - want).abs() < 1e-5 * largest, "score {i}: {got}, not {want}");
+        assert!((f64::from(got) - want).abs() < bound * largest, "score {i}: {got}, not {want}");
     }
 }
 
@@ -97,6 +102,65 @@ fn scores_are_those_in_f64_on_every_instruction_set_and_batch() {
             let each = pixels.chunks(pixels.len() / n).flat_map(|image| scores(&model, &parameters, isa, 1, image));
             assert_eq!(each.collect::<Vec<f32>>(), got, "{isa}");
         }
+    }
+}
+
+/// A net of layers that all give 3×5×5: the type of each, what it reads and what it adds, counted backwards. What
+/// nothing reads is added behind them, layer by layer.
+fn graph(layers: &[(u8, usize, Option<usize>)]) -> String {
+    let mut text = String::from("name = \"drawn\"\ninput = [3, 5, 5]\n");
+    let mut unread: Vec<String> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut push = |rest: &str, from: Option<String>, add: Option<String>, unread: &mut Vec<String>| {
+        let name = format!("l{}", names.len());
+        text += &format!("[[layer]]\nname = \"{name}\"\n{rest}\n");
+        for (key, other) in [("from", from), ("add", add)] {
+            if let Some(other) = other {
+                text += &format!("{key} = \"{other}\"\n");
+                unread.retain(|n| *n != other);
+            }
+        }
+        unread.push(name.clone());
+        names.push(name);
+        names.clone()
+    };
+    let mut all: Vec<String> = Vec::new();
+    for &(kind, from, add) in layers {
+        let (rest, adds) = match kind {
+            0 => ("type = \"conv\"\nchannels = 3\nkernel = 3\npadding = 1", true),
+            1 => ("type = \"conv\"\nchannels = 3\nkernel = 1\nbias = false\nactivation = \"prelu\"", true),
+            2 => ("type = \"conv\"\nchannels = 3\nkernel = 1\ngroups = 3", true),
+            3 | 4 => ("type = \"batch-norm\"", true),
+            5 => ("type = \"batch-norm\"\nactivation = \"leaky\"", true),
+            6 => ("type = \"dropout\"\nrate = 0.5", false),
+            _ => ("type = \"max-pool\"\nkernel = 3\nstride = 1\npadding = 1", false),
+        };
+        let back = |by: usize| all.len().checked_sub(1 + by).map(|i| all[i].clone());
+        let from = back(from).or(back(0));
+        all = push(rest, from, add.filter(|_| adds).and_then(back), &mut unread);
+    }
+    while unread.len() > 1 {
+        let (from, add) = (unread[unread.len() - 1].clone(), unread[0].clone());
+        push("type = \"batch-norm\"", Some(from), Some(add), &mut unread);
+    }
+    for rest in ["type = \"global-average-pool\"", "type = \"linear\"\noutputs = 4", "type = \"batch-norm\""] {
+        let last = unread[0].clone();
+        push(rest, Some(last), None, &mut unread);
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_graph_gives_the_scores_in_f64(
+        layers in prop::collection::vec((0u8..8, prop_oneof![3 => Just(0usize), 1 => 0usize..4], prop::option::weighted(0.3, 0usize..6)), 1..12),
+    ) {
+        let model = Model::parse(&graph(&layers)).unwrap();
+        let (parameters, pixels) = (parameters(&model), numbers(9, 2 * 75));
+        let want = reference::forward(&model, &parameters, 2, &pixels).unwrap();
+        within(1e-4, &scores(&model, &parameters, Isa::best().unwrap(), 2, &pixels), &want);
     }
 }
 
