@@ -2,15 +2,32 @@
 //! published in.
 
 mod batch;
+pub mod cifar;
 mod error;
+pub mod folder;
+pub mod idx;
 mod images;
+mod read;
 pub mod shapes;
 
 pub use batch::{Augment, Epoch, Normalise, batch};
 pub use error::{DataError, FormatError};
 pub use images::{Dataset, Images};
 
-/// Loads a data set: `shapes`, the embedded one (see [`shapes`]), drawn from the seed, or the path of a directory.
+use std::{io::ErrorKind, path::Path};
+
+/// A published form of data sets: its name, which names of files show it, and its reader.
+type Format = (&'static str, fn(&str) -> bool, fn(&Path) -> Result<Dataset, DataError>);
+
+const FORMATS: [Format; 4] = [
+    ("CIFAR-10", |name| cifar::Cifar::Ten.has(name), |folder| cifar::load(folder, cifar::Cifar::Ten)),
+    ("CIFAR-100", |name| cifar::Cifar::Hundred.has(name), |folder| cifar::load(folder, cifar::Cifar::Hundred)),
+    ("an image folder", folder::has, folder::load),
+    ("IDX files", idx::has, idx::load),
+];
+
+/// Loads a data set: `shapes`, the embedded one (see [`shapes`]), drawn from the seed, or the path of a directory, whose
+/// form is told by the names in it: [`cifar`], [`folder`] or [`idx`].
 ///
 /// ```
 /// let data = rectify::data::load("shapes", 1)?;
@@ -25,5 +42,28 @@ pub fn load(text: &str, seed: u64) -> Result<Dataset, DataError> {
     if text == "shapes" {
         return Ok(shapes::dataset(seed));
     }
-    Err(DataError::Unknown { path: text.into() })
+    let path = Path::new(text);
+    let unknown = || DataError::Unknown { path: path.to_owned() };
+    let entries = match path.read_dir() {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(unknown()),
+        Err(e) => return Err(read::io(path)(e)),
+    };
+    let mut found = [false; FORMATS.len()];
+    for entry in entries {
+        let name = entry.map_err(read::io(path))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        found.iter_mut().zip(FORMATS).for_each(|(found, (_, has, _))| *found |= has(name));
+    }
+    let mut found = FORMATS.into_iter().zip(found).filter_map(|(format, found)| found.then_some(format));
+    match (found.next(), found.next()) {
+        (Some((.., load)), None) => load(path),
+        (Some((one, ..)), Some((other, ..))) => {
+            Err(DataError::Folder { path: path.to_owned(), why: format!("holds {one} and {other}: which is meant?") })
+        }
+        (None, _) => Err(unknown()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

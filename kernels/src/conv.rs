@@ -9,6 +9,7 @@ mod axis;
 mod backward_data;
 mod backward_weights;
 mod band;
+mod depthwise;
 mod forward;
 mod gather;
 mod pass;

@@ -32,13 +32,21 @@ pub enum DataError {
         /// The path.
         path: PathBuf,
     },
-    /// A directory of images lacks something.
+    /// A directory lacks something, or holds what does not fit together.
     #[error("{}: {why}", path.display())]
     Folder {
-        /// The directory.
+        /// The directory, or the part of it.
         path: PathBuf,
-        /// What it lacks.
+        /// What is wrong with it.
         why: String,
+    },
+    /// There is not enough memory.
+    #[error("{}: not enough memory for {bytes} bytes", path.display())]
+    Memory {
+        /// What was to be read.
+        path: PathBuf,
+        /// Bytes that could not be had.
+        bytes: u64,
     },
     /// A slice has another length than the images and the batch ask for.
     #[error("{what} has {got} elements, but {want} are needed")]
@@ -93,6 +101,16 @@ pub enum FormatError {
         label: u32,
         /// The number of classes.
         classes: usize,
+    },
+    /// A file, or the picture that its header announces, is larger than what is read.
+    #[error("{what}: {got}, but at most {most} are read")]
+    Large {
+        /// `bytes` or `pixels`.
+        what: &'static str,
+        /// How many there are, or would be.
+        got: u64,
+        /// The bound.
+        most: u64,
     },
     /// The header is none that this reader knows.
     #[error("{0}")]

@@ -1,9 +1,13 @@
 //! The loops over one band: vectors of output channels, chunks of the reduction, tiles of pixels.
 
+// Rows and vectors of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
 use super::pass::{Pass, Strides};
-use super::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
+use super::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
+use std::hint::black_box;
 use std::ops::Range;
 
 /// Weights of a chunk that stay in the second cache while tile after tile uses them: 256 KiB.
@@ -17,6 +21,48 @@ pub(super) struct Finish {
     pub slopes: *const f32,
     pub shortcut: *const f32,
     pub pre: *mut f32,
+}
+
+impl Finish {
+    /// The bias and the slopes of a block. Where there are none, adding −0 and multiplying by 1 change no bit.
+    ///
+    /// # Safety
+    /// As [`Finish::store`].
+    #[inline(always)]
+    pub unsafe fn parameters<S: Simd>(&self, s: S, block: usize) -> (S::V, S::V) {
+        let parameter = |p: *const f32, neutral: f32| match p.is_null() {
+            true => s.splat(neutral),
+            // SAFETY: 16 for each block where they are not null: the band's promise.
+            false => unsafe { s.load(p.add(block * LANES)) },
+        };
+        (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
+    }
+
+    /// Applies the epilogue to the sums of a pixel of a block and stores it at `y + at`. Lanes without a channel become
+    /// zero: infinities in the input may have made NaN of them.
+    ///
+    /// # Safety
+    /// 16 elements must be accessible at `at` of `y`, and of shortcut and pre-activation, and at block `block` of bias and
+    /// slopes, where they are not null.
+    #[inline(always)]
+    pub unsafe fn store<S: Simd>(&self, s: S, sum: S::V, y: *mut f32, at: usize, block: usize, valid: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (bias, slopes) = self.parameters(s, block);
+            let put = |to: *mut f32, v: S::V| {
+                s.store(to, v);
+                (valid..LANES).for_each(|lane| to.add(lane).write(0.0));
+            };
+            let mut v = s.add(sum, bias);
+            if !self.pre.is_null() {
+                put(self.pre.add(at), v);
+            }
+            if !self.shortcut.is_null() {
+                v = s.add(v, s.load(self.shortcut.add(at)));
+            }
+            put(y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
+        }
+    }
 }
 
 /// One band of one group, for some of its blocks of output channels.
@@ -54,7 +100,7 @@ impl Kernel for Band<'_> {
     /// Panels share a chunk of the input while it is in the first cache, as many as keep their weights in the second.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let most = if self.pass.depthwise { 1 } else { self.pass.most_vectors.min(S::TILE_VECTORS) };
+        let most = self.pass.most_vectors.min(S::TILE_VECTORS);
         let fit = WEIGHTS / (LANES * self.pass.k.min(CHUNK * LANES)).max(1) / most * most;
         let shares = self.blocks.len().div_ceil(fit.max(most));
         for (start, len) in parts(self.blocks.len(), shares) {
@@ -152,13 +198,8 @@ impl Band<'_> {
         rows.copy_from_slice(&x[..I]);
         // SAFETY: the band's promise: each row reaches all runs, the weights hold J blocks of k steps.
         unsafe {
-            if self.pass.depthwise {
-                let acc = accumulate_lanes::<S, I>(s, &rows, 1, runs, w);
-                self.store::<S, I, 1>(s, &acc, y, step);
-            } else {
-                let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES);
-                self.store::<S, I, J>(s, &acc, y, step);
-            }
+            let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES);
+            self.store::<S, I, J>(s, &acc, y, step);
         }
     }
 
@@ -170,57 +211,89 @@ impl Band<'_> {
         y: &[usize; ROWS],
         step: Step,
     ) {
-        let Finish { bias, slopes, shortcut, pre } = self.finish;
-        for (j, block) in (step.block..step.block + J).enumerate() {
-            let ragged = block + 1 == self.pass.out_blocks() && self.valid < LANES;
-            let parameter = |p: *const f32, neutral: f32| match p.is_null() {
-                true => s.splat(neutral),
-                // SAFETY: 16 for each block where they are not null: the band's promise.
-                false => unsafe { s.load(p.add(block * LANES)) },
-            };
-            // Adding −0 and multiplying by 1 change no bit.
-            let (bias, slopes) = (parameter(bias, -0.0), parameter(slopes, 1.0));
-            let prelu = |v: S::V| s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-            let at = block * self.out_strides.block;
-            let plain = step.first && step.last && shortcut.is_null() && pre.is_null() && !ragged;
-            for (row, &y) in acc.iter().zip(y) {
-                let at = at + y;
-                // SAFETY: the band's promise: 16 elements of each of its outputs, and of shortcut and pre-activation where
-                // they are not null.
-                unsafe {
-                    if plain {
-                        s.store(self.y.add(at), prelu(s.add(row[j], bias)));
-                        continue;
+        let Finish { shortcut, pre, .. } = self.finish;
+        let ragged = step.block + J == self.pass.out_blocks() && self.valid < LANES;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !shortcut.is_null() || ragged {
+                return self.store_slowly::<S, I, J>(s, acc, y, step);
+            }
+            match (step.first, step.last, pre.is_null()) {
+                (true, false, _) => self.store_fast::<S, I, J, true, false, false>(s, acc, y, step),
+                (false, false, _) => self.store_fast::<S, I, J, false, false, false>(s, acc, y, step),
+                (true, true, true) => self.store_fast::<S, I, J, true, true, false>(s, acc, y, step),
+                (false, true, true) => self.store_fast::<S, I, J, false, true, false>(s, acc, y, step),
+                (true, true, false) => self.store_fast::<S, I, J, true, true, true>(s, acc, y, step),
+                (false, true, false) => self.store_fast::<S, I, J, false, true, true>(s, acc, y, step),
+            }
+        }
+    }
+
+    /// Whole blocks without a shortcut: what nearly every tile is, with all questions answered beforehand, so that the
+    /// sums stay in their registers.
+    #[inline(always)]
+    unsafe fn store_fast<
+        S: Simd,
+        const I: usize,
+        const J: usize,
+        const FIRST: bool,
+        const LAST: bool,
+        const KEEP: bool,
+    >(
+        &self,
+        s: S,
+        acc: &[[S::V; J]; I],
+        y: &[usize; ROWS],
+        step: Step,
+    ) {
+        for j in 0..J {
+            let at = (step.block + j) * self.out_strides.block;
+            // SAFETY: the band's promise: 16 elements of each of its outputs, and of the pre-activation where it is kept.
+            unsafe {
+                let (bias, slopes) = self.finish.parameters(s, step.block + j);
+                for i in 0..I {
+                    let (mut v, to) = (acc[i][j], self.y.add(at + y[i]));
+                    if !FIRST {
+                        v = s.add(s.load(to), v);
                     }
-                    let mut v = row[j];
-                    if !step.first {
-                        v = s.add(s.load(self.y.add(at)), v);
-                    }
-                    if step.last {
+                    if LAST {
                         v = s.add(v, bias);
-                        if !pre.is_null() {
-                            s.store(pre.add(at), v);
-                            self.clear(pre.add(at), ragged);
+                        if KEEP {
+                            s.store(self.finish.pre.add(at + y[i]), v);
                         }
-                        if !shortcut.is_null() {
-                            v = s.add(v, s.load(shortcut.add(at)));
-                        }
-                        v = prelu(v);
+                        v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
                     }
-                    s.store(self.y.add(at), v);
-                    self.clear(self.y.add(at), ragged && step.last);
+                    s.store(to, v);
                 }
             }
         }
     }
 
-    /// Zeroes the lanes that have no channel: infinities in the input have made NaN of them.
+    /// Any tile, in a loop that is not unrolled.
     #[inline(always)]
-    unsafe fn clear(&self, p: *mut f32, ragged: bool) {
-        if ragged {
-            for lane in self.valid..LANES {
-                // SAFETY: the 16 elements that were just stored.
-                unsafe { p.add(lane).write(0.0) };
+    unsafe fn store_slowly<S: Simd, const I: usize, const J: usize>(
+        &self,
+        s: S,
+        acc: &[[S::V; J]; I],
+        y: &[usize; ROWS],
+        step: Step,
+    ) {
+        for n in 0..black_box(I * J) {
+            let (i, j) = (n % I, n / I);
+            let block = step.block + j;
+            let valid = if block + 1 == self.pass.out_blocks() { self.valid } else { LANES };
+            let at = block * self.out_strides.block + y[i];
+            // SAFETY: the band's promise: 16 elements of each of its outputs, and what its epilogue has.
+            unsafe {
+                let mut v = acc[i][j];
+                if !step.first {
+                    v = s.add(s.load(self.y.add(at)), v);
+                }
+                if step.last {
+                    self.finish.store(s, v, self.y, at, block, valid);
+                } else {
+                    s.store(self.y.add(at), v);
+                }
             }
         }
     }

@@ -91,7 +91,7 @@ impl Pass {
             input,
             output,
             layout: options.input,
-            copy: copy && taps > 0,
+            copy: copy && taps > 0 && !depthwise,
             scatter: !whole(goc),
             band_images: 1,
             band_rows: band_rows.min(rows.count),

@@ -1,6 +1,7 @@
 //! Runs a pass: bands of all images and groups as tasks.
 
 use super::band::{Band, Finish};
+use super::depthwise::Depthwise;
 use super::pass::{Pass, Strides};
 use crate::threads::{Shared, for_each_task};
 use crate::{Isa, LANES, blocks};
@@ -73,6 +74,10 @@ impl Pass {
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
+        if self.depthwise {
+            let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
+            return self.run_depthwise(isa, &shared, scratch);
+        }
         let oc_parts = self.oc_parts(rayon::current_num_threads());
         let (image_bands, row_bands) = self.bands();
         let tasks = image_bands * row_bands * self.groups * oc_parts;
@@ -90,6 +95,36 @@ impl Pass {
             };
             let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
             self.task(isa, place, &shared, scratch);
+        });
+    }
+
+    /// Blocks of channels of all images, cut into bands of rows, as tasks.
+    fn run_depthwise(&self, isa: Isa, shared: &Tensors<'_>, scratch: &mut [f32]) {
+        let (from, to) = (self.input.plane() * LANES, self.output.plane() * LANES);
+        let rows = self.rows.count.min((crate::task::ELEMENTS / (self.cols.count * LANES)).max(1));
+        let bands = self.rows.count.div_ceil(rows);
+        let planes = self.input.n * self.groups;
+        for_each_task(planes * bands, scratch, self.scratch_len(), |task, _| {
+            let (plane, band) = (task / bands, task % bands);
+            let block = plane % self.groups;
+            let channels = block * LANES..(block + 1) * LANES;
+            let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[channels.clone()].as_ptr());
+            let pads = shared.pads.get(channels.clone()).and_then(|p| p.first_chunk());
+            isa.dispatch(Depthwise {
+                pass: self,
+                x: &shared.x[plane * from..][..from],
+                pads: pads.unwrap_or(&[0.0; LANES]),
+                y: shared.y.ptr().wrapping_add(plane * to),
+                w: &shared.packed[block * self.k * LANES..][..self.k * LANES],
+                finish: Finish {
+                    bias: parameter(shared.bias),
+                    slopes: parameter(shared.slopes),
+                    shortcut: shared.shortcut.map_or(std::ptr::null(), |s| s[plane * to..].as_ptr()),
+                    pre: shared.pre.map_or(std::ptr::null_mut(), |p| p.ptr().wrapping_add(plane * to)),
+                },
+                rows: band * rows..self.rows.count.min((band + 1) * rows),
+                valid: LANES.min(self.output.c - block * LANES),
+            });
         });
     }
 
@@ -135,11 +170,7 @@ impl Pass {
             let to_shortcut = shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr());
             (y.ptr().wrapping_add(at), to_shortcut, pre.map(|p| p.ptr().wrapping_add(at)), strides)
         };
-        let last_block = (place.group * self.out_blocks() + self.out_blocks() - 1) * LANES;
-        let valid = match self.depthwise {
-            true => LANES.min(self.output.c - last_block),
-            false => self.goc - (self.out_blocks() - 1) * LANES,
-        };
+        let valid = self.goc - (self.out_blocks() - 1) * LANES;
         isa.dispatch(Band {
             pass: self,
             x: from,
