@@ -1,11 +1,11 @@
-//! Max, average and global pooling, forward and backward.
+//! Max, average, global and spatial pyramid pooling, forward and backward.
 
 #[path = "common/mod.rs"]
 mod common;
 
 use common::random;
 use criterion::{Criterion, Throughput};
-use rectify_kernels::pool::{self, PoolShape};
+use rectify_kernels::pool::{self, PoolShape, SppShape};
 use rectify_kernels::{Buffer, Dims, Isa};
 
 fn main() {
@@ -30,4 +30,12 @@ fn benches(c: &mut Criterion) {
         group.bench_function("average-forward", |b| b.iter(|| pool::average_forward(isa, &shape, &x, &mut y)));
         group.bench_function("average-backward", |b| b.iter(|| pool::average_backward(isa, &shape, &y, &mut dx)));
     }
+    // Of model A.
+    let shape = SppShape { n: 8, c: 512, h: 14, w: 14, bins: vec![7, 3, 2, 1] };
+    let (x, mut y) = (random(0, shape.input().blocked_len()), Buffer::zeroed(shape.output().blocked_len()));
+    let (mut index, mut dx) = (vec![0; y.len()], Buffer::zeroed(x.len()));
+    let mut group = c.benchmark_group("pool/spp");
+    group.throughput(Throughput::Bytes((x.len() * size_of::<f32>()) as u64));
+    group.bench_function("forward", |b| b.iter(|| pool::spp_forward(isa, &shape, &x, &mut y, Some(&mut index))));
+    group.bench_function("backward", |b| b.iter(|| pool::spp_backward(isa, &shape, &index, &y, &mut dx)));
 }

@@ -20,6 +20,7 @@ use std::{fmt, io, path::PathBuf};
 
 mod check;
 mod conv;
+mod infer;
 mod json;
 pub mod machine;
 mod prelu;
@@ -27,6 +28,7 @@ mod tensors;
 mod timing;
 mod train;
 
+pub use infer::{InferOptions, InferRecord, infer};
 pub use json::JsonFile;
 pub use train::{TrainOptions, TrainRecord, train};
 

@@ -18,6 +18,11 @@
 //! kernel = 2                     # stride is the kernel unless given
 //!
 //! [[layer]]
+//! name = "pyramid"
+//! type = "spp"                   # spatial pyramid pooling: the maxima of 3×3, 2×2 and 1×1 bins
+//! bins = [3, 2, 1]
+//!
+//! [[layer]]
 //! name = "fc"
 //! type = "linear"                # dropout has a rate
 //! outputs = 10
@@ -25,15 +30,29 @@
 //! [training]                     # defaults for this net: see Training
 //! epochs = 10
 //! ```
+//!
+//! Nets that are run but not trained have more. A layer reads the one before it, or the one that `from` names. A `conv`
+//! may have no bias (`bias = false`). A `batch-norm` (with the statistics of inference, ε = 10⁻⁵) may have an activation.
+//! Both may `add` the output of a layer before them, before their activation:
+//!
+//! ```toml
+//! [[layer]]
+//! name = "bn3"
+//! type = "batch-norm"
+//! from = "conv2"
+//! add = "shortcut"
+//! ```
 
 use crate::memory::MemoryError;
-use rectify_kernels::{ConvShape, Dims, linear::LinearShape, pool::PoolShape};
+use rectify_kernels::Dims;
 
 mod file;
+mod op;
 #[cfg(test)]
 mod tests;
 mod training;
 
+pub use op::{Activation, Conv, Op, Pool};
 pub use training::Training;
 
 /// A net's description, checked: every layer fits the one before it.
@@ -52,94 +71,22 @@ pub struct Model {
 /// A named layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
-    /// Its name, for people.
+    /// Its name, for people and for other layers.
     pub name: String,
     /// What it does.
     pub op: Op,
+    /// The layer before it that it reads; `None` for the one just before, or the net's input.
+    pub from: Option<String>,
+    /// The layer before it whose output is added to its own, before the activation: the shortcut of a residual block.
+    /// Of convolutions and batch norms alone.
+    pub add: Option<String>,
 }
 
-/// What a layer does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Op {
-    /// Convolution with bias, then the activation.
-    Conv(Conv, Activation),
-    /// Fully connected layer with bias over the flattened input, then the activation.
-    Linear {
-        /// Outputs.
-        outputs: usize,
-        /// What follows.
-        activation: Activation,
-    },
-    /// Maximum of each window.
-    MaxPool(Pool),
-    /// Mean of each window; padding does not count.
-    AveragePool(Pool),
-    /// Maximum of each channel.
-    GlobalMaxPool,
-    /// Mean of each channel.
-    GlobalAveragePool,
-    /// In training, zeroes each value with probability `rate` and divides the others by `1 − rate`.
-    Dropout {
-        /// In `[0, 1)`.
-        rate: f32,
-    },
-}
-
-/// A convolution with a square kernel.
+/// What a layer reads: 0 is the net's input, `i + 1` the output of layer `i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv {
-    /// Output channels.
-    pub channels: usize,
-    /// Rows and columns of the kernel.
-    pub kernel: usize,
-    /// Stride of rows and columns.
-    pub stride: usize,
-    /// Zeros on each side.
-    pub padding: usize,
-    /// Distance of the kernel's taps (1: dense).
-    pub dilation: usize,
-    /// Groups.
-    pub groups: usize,
-}
-
-/// A pooling window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// Rows and columns of the window.
-    pub kernel: usize,
-    /// Stride of rows and columns.
-    pub stride: usize,
-    /// Padding on each side.
-    pub padding: usize,
-}
-
-/// The rectifier behind a layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Activation {
-    /// None.
-    None,
-    /// `max(0, y)`.
-    Relu,
-    /// PReLU with a fixed slope.
-    Leaky(f32),
-    /// PReLU (He et al. 2015, Eq. 1) with learned slopes that start at this value.
-    Prelu {
-        /// Initial slope.
-        slope: f32,
-        /// One slope for all channels rather than one each.
-        shared: bool,
-    },
-}
-
-impl Activation {
-    /// The slope below zero that the layer starts with; nothing without an activation.
-    pub fn slope(&self) -> Option<f32> {
-        match *self {
-            Activation::None => None,
-            Activation::Relu => Some(0.0),
-            Activation::Leaky(slope) | Activation::Prelu { slope, .. } => Some(slope),
-        }
-    }
+pub(crate) struct Source {
+    pub from: usize,
+    pub add: Option<usize>,
 }
 
 /// Why a model is refused.
@@ -162,6 +109,16 @@ pub enum ModelError {
         /// What does not fit.
         source: rectify_kernels::Error,
     },
+    /// A layer names another that is not there, or comes after it.
+    #[error("layer {layer:?}: {key} = {name:?} is no layer before it")]
+    Reference {
+        /// Name of the layer.
+        layer: String,
+        /// `from` or `add`.
+        key: &'static str,
+        /// The name that it gives.
+        name: String,
+    },
     /// The net as a whole makes no sense.
     #[error("{0}")]
     Net(String),
@@ -169,7 +126,9 @@ pub enum ModelError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// There is no net of this name.
-    #[error("unknown model {0:?}: expected shapes-small, cifar-small, cifar13 or a file whose name ends in .toml")]
+    #[error(
+        "unknown model {0:?}: expected shapes-small, cifar-small, cifar13, e14, a19, iresnet18 or a file whose name ends in .toml"
+    )]
     Unknown(String),
     /// A file cannot be read.
     #[error("{path}: {source}")]
@@ -190,10 +149,13 @@ pub enum ModelError {
 }
 
 /// The nets that are built in: name and description.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("shapes-small", include_str!("model/builtin/shapes-small.toml")),
     ("cifar-small", include_str!("model/builtin/cifar-small.toml")),
     ("cifar13", include_str!("model/builtin/cifar13.toml")),
+    ("e14", include_str!("model/builtin/e14.toml")),
+    ("a19", include_str!("model/builtin/a19.toml")),
+    ("iresnet18", include_str!("model/builtin/iresnet18.toml")),
 ];
 
 impl Model {
@@ -246,34 +208,63 @@ impl Model {
         Ok(model)
     }
 
-    /// Number of classes: channels of the last layer's output.
+    /// Number of classes: channels of the last layer's output; 0 if the layers do not fit together.
     pub fn classes(&self) -> usize {
-        self.layers
-            .iter()
-            .rev()
-            .find_map(|layer| match layer.op {
-                Op::Conv(conv, _) => Some(conv.channels),
-                Op::Linear { outputs, .. } => Some(outputs),
-                _ => None,
-            })
-            .unwrap_or(self.input[0])
+        self.dims(1).ok().and_then(|all| all.last().map(|d| d.c)).unwrap_or(0)
+    }
+
+    /// What each layer reads.
+    ///
+    /// # Errors
+    /// [`ModelError::Reference`].
+    pub(crate) fn sources(&self) -> Result<Vec<Source>, ModelError> {
+        let find = |i: usize, key: &'static str, name: &Option<String>| {
+            let Some(name) = name else { return Ok(None) };
+            match self.layers[..i].iter().position(|l| l.name == *name) {
+                Some(at) => Ok(Some(at + 1)),
+                None => Err(ModelError::Reference { layer: self.layers[i].name.clone(), key, name: name.clone() }),
+            }
+        };
+        let source = |(i, layer): (usize, &Layer)| {
+            Ok(Source { from: find(i, "from", &layer.from)?.unwrap_or(i), add: find(i, "add", &layer.add)? })
+        };
+        self.layers.iter().enumerate().map(source).collect()
+    }
+
+    /// The first layer that training cannot do, and why: it is for chains of layers without batch norm.
+    pub(crate) fn untrainable(&self) -> Option<(&Layer, &'static str)> {
+        self.layers.iter().find_map(|layer| match &layer.op {
+            Op::BatchNorm(_) => Some((layer, "is a batch norm")),
+            Op::Conv(conv, _) if !conv.bias => Some((layer, "has no bias")),
+            _ if layer.add.is_some() => Some((layer, "adds another layer's output")),
+            _ if layer.from.is_some() => Some((layer, "names what it reads")),
+            _ => None,
+        })
     }
 
     /// Shapes of the tensors between the layers for a batch of `n`: the input, then each layer's output.
     ///
     /// # Errors
-    /// [`ModelError::Layer`] naming the first layer that does not fit, [`ModelError::Net`] if there is no layer or
-    /// the output is not one score a class.
+    /// [`ModelError::Layer`] naming the first layer that does not fit, [`ModelError::Reference`], [`ModelError::Net`]
+    /// if there is no layer, nothing reads one of them, or the output is not one score a class.
     pub fn dims(&self, n: usize) -> Result<Vec<Dims>, ModelError> {
         let [c, h, w] = self.input;
         let mut all = vec![Dims { n, c, h, w }];
         if [n, c, h, w].contains(&0) {
             return Err(ModelError::Net(format!("input = {n}×{c}×{h}×{w}: no dimension may be 0")));
         }
-        for layer in &self.layers {
-            let last = all[all.len() - 1];
-            let out = layer.op.output(last);
-            all.push(out.map_err(|source| ModelError::Layer { layer: layer.name.clone(), source })?);
+        let sources = self.sources()?;
+        for (layer, source) in self.layers.iter().zip(&sources) {
+            let fault = |source| ModelError::Layer { layer: layer.name.clone(), source };
+            let out = layer.op.output(all[source.from]).map_err(fault)?;
+            if let Some(add) = source.add {
+                layer.op.check_add(out, all[add]).map_err(fault)?;
+            }
+            all.push(out);
+        }
+        let read = |tensor: usize| sources.iter().any(|s| s.from == tensor || s.add == Some(tensor));
+        if let Some(i) = (1..self.layers.len()).find(|&i| !read(i)) {
+            return Err(ModelError::Net(format!("nothing reads layer {:?}", self.layers[i - 1].name)));
         }
         match all[all.len() - 1] {
             _ if self.parameter_layers() == 0 => Err(ModelError::Net("no layer has weights".into())),
@@ -291,55 +282,7 @@ impl Model {
     /// # Errors
     /// As [`Model::dims`].
     pub fn multiplications(&self) -> Result<f64, ModelError> {
-        let dims = self.dims(1)?;
-        Ok(self.layers.iter().zip(&dims).map(|(l, &d)| l.op.multiplications(d)).sum())
-    }
-}
-
-impl Op {
-    /// The convolution's shape for this input.
-    pub(crate) fn conv_shape(conv: &Conv, d: Dims) -> ConvShape {
-        let shape = ConvShape::square(d.n, d.c, d.h, conv.channels, conv.kernel, conv.stride, conv.padding);
-        let (dilation_h, dilation_w) = (conv.dilation, conv.dilation);
-        ConvShape { iw: d.w, groups: conv.groups, dilation_h, dilation_w, ..shape }
-    }
-
-    /// The pooling shape for this input; nothing for other layers.
-    pub(crate) fn pool_shape(&self, d: Dims) -> Option<PoolShape> {
-        match *self {
-            Op::MaxPool(p) | Op::AveragePool(p) => {
-                let shape = PoolShape::square(d, p.kernel, p.stride);
-                let (pad_top, pad_bottom, pad_left, pad_right) = (p.padding, p.padding, p.padding, p.padding);
-                Some(PoolShape { pad_top, pad_bottom, pad_left, pad_right, ..shape })
-            }
-            Op::GlobalMaxPool | Op::GlobalAveragePool => Some(PoolShape::global(d)),
-            _ => None,
-        }
-    }
-
-    fn output(&self, d: Dims) -> Result<Dims, rectify_kernels::Error> {
-        match self {
-            Op::Conv(conv, _) => {
-                let shape = Op::conv_shape(conv, d);
-                shape.check().map(|()| shape.output())
-            }
-            &Op::Linear { outputs, .. } => {
-                let shape = LinearShape { n: d.n, c: d.c, h: d.h, w: d.w, outputs };
-                shape.conv().map(|_| shape.output())
-            }
-            Op::Dropout { .. } => Ok(d),
-            _ => match self.pool_shape(d) {
-                Some(shape) => shape.check().map(|()| shape.output()),
-                None => Ok(d),
-            },
-        }
-    }
-
-    fn multiplications(&self, d: Dims) -> f64 {
-        match self {
-            Op::Conv(conv, _) => Op::conv_shape(conv, d).flops() / 2.0,
-            Op::Linear { outputs, .. } => *outputs as f64 * d.plain_len() as f64,
-            _ => 0.0,
-        }
+        let (dims, sources) = (self.dims(1)?, self.sources()?);
+        Ok(self.layers.iter().zip(&sources).map(|(l, s)| l.op.multiplications(dims[s.from])).sum())
     }
 }

@@ -1,20 +1,31 @@
 //! Nets that run: a model planned for a batch size, with every buffer a step needs.
 //!
-//! Between the layers lie blocked tensors (nChw16c). For training every layer keeps its output; for inference two
-//! buffers take turns. A forward or backward pass allocates nothing.
+//! Between the layers lie blocked tensors (nChw16c). For training every layer keeps its output; for inference a few
+//! buffers take turns, and batch norms are folded into the convolutions and fully connected layers beside them. A forward
+//! or backward pass allocates nothing.
 
 mod affine;
+mod apart;
+mod fold;
 mod parameters;
+mod plan;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 
+pub use fold::EPSILON;
 pub use parameters::{Parameter, Parameters, Role};
 
 use crate::memory::{self, MemoryError};
 use crate::model::{Model, ModelError, Op};
 use crate::rng::{self, Rng};
-use affine::Affine;
+use affine::{Affine, Spec};
+use apart::Apart;
+use fold::Norm;
+use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
-use rectify_kernels::pool::{self, PoolShape};
-use rectify_kernels::{Buffer, Dims, Isa, dropout, layout};
+use rectify_kernels::pool::{self, PoolShape, SppShape};
+use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, layout};
 
 /// Why a net cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +40,22 @@ pub enum NetError {
         /// Name of the layer.
         layer: String,
         /// Why.
-        source: rectify_kernels::Error,
+        source: Error,
+    },
+    /// A net is planned for training that can only be run.
+    #[error("layer {layer:?} {why}: such a net can be run, but not trained")]
+    Untrainable {
+        /// Name of the layer.
+        layer: String,
+        /// What is the matter with it.
+        why: &'static str,
     },
     /// The tensors between the layers need more memory than there is.
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The images, the labels or the loss are refused.
     #[error(transparent)]
-    Kernel(#[from] rectify_kernels::Error),
+    Kernel(#[from] Error),
 }
 
 /// What a net is planned for.
@@ -52,21 +71,25 @@ enum Kind {
     Affine(Box<Affine>),
     Max { shape: PoolShape, index: Vec<u32> },
     Average(PoolShape),
+    Spp { shape: SppShape, index: Vec<u32> },
     Dropout { rate: f32, mask: Vec<u8> },
+    Norm(Box<Apart>),
 }
 
 struct Node {
     name: String,
     kind: Kind,
-    input: Dims,
+    /// Elements of its input.
+    input: usize,
     output: Dims,
-    /// Which buffers hold its input and its output; dropout works in place.
+    /// Which buffers hold its input, what it adds and its output; dropout works in place.
     from: usize,
+    add: Option<usize>,
     to: usize,
 }
 
 impl Node {
-    fn fault(&self) -> impl Fn(rectify_kernels::Error) -> NetError + '_ {
+    fn fault(&self) -> impl Fn(Error) -> NetError + '_ {
         |source| NetError::Layer { layer: self.name.clone(), source }
     }
 }
@@ -78,6 +101,10 @@ pub struct Net {
     isa: Isa,
     mode: Mode,
     dims: Vec<Dims>,
+    /// How the images lie for the first layer.
+    images: Layout,
+    /// How many there are.
+    parameters: usize,
     nodes: Vec<Node>,
     activations: Vec<Buffer>,
     gradients: [Buffer; 2],
@@ -88,50 +115,63 @@ impl Net {
     /// Plans a model for batches of `batch` images in the current rayon pool.
     ///
     /// # Errors
-    /// A model that does not fit together, shapes that no slice or no memory can hold.
+    /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory can
+    /// hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
         let dims = model.dims(batch)?;
+        let mut len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
         let training = mode == Mode::Training;
-        reserve(&dims, mode)?;
-        let mut lens = vec![dims[0].blocked_len()];
+        let steps = match (mode, model.untrainable()) {
+            (Mode::Inference, _) => plan::folded(model)?,
+            (Mode::Training, None) => plan::plain(model),
+            (Mode::Training, Some((layer, why))) => {
+                return Err(NetError::Untrainable { layer: layer.name.clone(), why });
+            }
+        };
+        let images = plan::images(model, &steps, dims[0]);
+        len[0] = images.len(&dims[0]);
+        let buffers = if training { plan::all(model, &steps, &len) } else { plan::reused(&steps, &len) };
+        // For training, of most layers the output and what its activation was given.
+        let factor = if training { 2 } else { 1 };
+        memory::reserve(buffers.lens.iter().map(|len| len.saturating_mul(factor)))?;
+        // Where each layer's parameters begin.
+        let mut firsts = vec![0];
+        for layer in &model.layers {
+            firsts.push(firsts[firsts.len() - 1] + layer.op.roles().len());
+        }
+        let norm = |i: usize| Norm { first: firsts[i], channels: dims[i + 1].c };
         let mut nodes: Vec<Node> = Vec::new();
-        let (mut first, mut from) = (0, 0);
-        for (i, layer) in model.layers.iter().enumerate() {
-            let (input, output) = (dims[i], dims[i + 1]);
-            let affine = Affine::new(isa, &layer.op, (input, output), first, training);
+        for step in &steps {
+            let (layer, input, output) = (&model.layers[step.layer], dims[step.from], dims[step.to]);
+            // The activation, and its slopes, are those of the layer whose output the step's is.
+            let (activation, slopes) = (model.layers[step.to - 1].op.activation(), firsts[step.to].wrapping_sub(1));
+            let (first, before, behind) = (firsts[step.layer], step.before.map(norm), step.behind.map(norm));
+            let layout = if step.from == 0 { images } else { Layout::Blocked };
+            let spec = Spec { op: &layer.op, activation, input, layout, output, first, slopes, before, behind };
+            let affine = Affine::new(isa, spec, training);
             let affine = affine.map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?;
-            let kind = match (affine, layer.op, layer.op.pool_shape(input)) {
-                (Some(affine), ..) => {
-                    first += affine.parameters();
-                    Kind::Affine(Box::new(affine))
-                }
-                (_, Op::MaxPool(_) | Op::GlobalMaxPool, Some(shape)) => {
-                    Kind::Max { shape, index: vec![0; if training { output.blocked_len() } else { 0 }] }
-                }
+            let index = || vec![0; if training { output.blocked_len() } else { 0 }];
+            let kind = match (affine, &layer.op, layer.op.pool_shape(input)) {
+                (Some(affine), ..) => Kind::Affine(Box::new(affine)),
+                (_, Op::MaxPool(_) | Op::GlobalMaxPool, Some(shape)) => Kind::Max { shape, index: index() },
                 (_, _, Some(shape)) => Kind::Average(shape),
-                (_, Op::Dropout { rate }, _) => {
-                    Kind::Dropout { rate, mask: vec![0; if training { output.blocked_len() / 8 } else { 0 }] }
-                }
+                (_, Op::Spp { bins }, _) => Kind::Spp { shape: Op::spp_shape(bins, input), index: index() },
+                (_, Op::BatchNorm(_), _) => Kind::Norm(Box::new(Apart::new(norm(step.layer), activation, slopes))),
+                (_, &Op::Dropout { rate }, _) => Kind::Dropout { rate, mask: vec![0; output.blocked_len() / 8] },
                 _ => continue,
             };
-            let to = match (&kind, mode) {
-                (Kind::Dropout { .. }, _) => from,
-                (_, Mode::Training) => lens.len(),
-                (_, Mode::Inference) if from == 1 => 2,
-                (_, Mode::Inference) => 1,
-            };
-            lens.resize(lens.len().max(to + 1), 0);
-            lens[to] = lens[to].max(output.blocked_len());
-            nodes.push(Node { name: layer.name.clone(), kind, input, output, from, to });
-            from = to;
+            let name = layer.name.clone();
+            let (from, add, to) = (buffers.of[step.from], step.add.map(|a| buffers.of[a]), buffers.of[step.to]);
+            nodes.push(Node { name, kind, input: layout.len(&input), output, from, add, to });
         }
         let threads = rayon::current_num_threads();
         let workspace = nodes.iter().map(|n| if let Kind::Affine(a) = &n.kind { a.workspace_len(threads) } else { 0 });
         let workspace = Buffer::zeroed(workspace.max().unwrap_or(0));
-        let widest = if training { dims.iter().map(Dims::blocked_len).max().unwrap_or(0) } else { 0 };
+        let widest = if training { len.iter().copied().max().unwrap_or(0) } else { 0 };
         let gradients = [Buffer::zeroed(widest), Buffer::zeroed(widest)];
-        let activations = lens.into_iter().map(Buffer::zeroed).collect();
-        Ok(Net { isa, mode, dims, nodes, activations, gradients, workspace })
+        let activations = buffers.lens.into_iter().map(Buffer::zeroed).collect();
+        let parameters = firsts[model.layers.len()];
+        Ok(Net { isa, mode, dims, images, parameters, nodes, activations, gradients, workspace })
     }
 
     /// Images in a batch.
@@ -144,22 +184,27 @@ impl Net {
         self.dims[self.dims.len() - 1]
     }
 
-    /// Packs the weights; the passes use those of the last call, but biases and slopes as they are.
+    fn check(&self, parameters: &Parameters) -> Result<(), Error> {
+        let (got, want) = (parameters.len(), self.parameters);
+        if got == want { Ok(()) } else { Err(Error::Length { what: "parameters", got, want }) }
+    }
+
+    /// Folds batch norms and packs the weights; the passes use those of the last call, but slopes, and biases that no
+    /// batch norm is folded into, as they are.
     ///
     /// # Errors
-    /// Parameters of another model.
+    /// Parameters of another model; a batch norm before a padded convolution that maps no number to zero in a channel,
+    /// which cannot be folded.
     pub fn load(&mut self, parameters: &Parameters) -> Result<(), NetError> {
-        let nodes = self.nodes.iter_mut();
-        nodes.flat_map(|n| if let Kind::Affine(a) = &mut n.kind { Some(a) } else { None }).try_for_each(|a| {
-            if parameters.len() < a.end() {
-                return Err(rectify_kernels::Error::Length {
-                    what: "parameters",
-                    got: parameters.len(),
-                    want: a.end(),
-                });
-            }
-            a.load(parameters)
-        })?;
+        self.check(parameters)?;
+        for node in &mut self.nodes {
+            let result = match &mut node.kind {
+                Kind::Affine(a) => a.load(parameters),
+                Kind::Norm(apart) => apart.load(parameters),
+                _ => Ok(()),
+            };
+            result.map_err(node.fault())?;
+        }
         Ok(())
     }
 
@@ -169,27 +214,36 @@ impl Net {
     /// # Errors
     /// Lengths that do not fit.
     pub fn forward(&mut self, parameters: &Parameters, pixels: &[f32], dropout: u64) -> Result<&[f32], NetError> {
+        self.check(parameters)?;
         let input = self.dims[0];
-        layout::nchw_to_blocked(self.isa, input, pixels, &mut self.activations[0][..input.blocked_len()])?;
+        let images = &mut self.activations[0][..self.images.len(&input)];
+        match self.images {
+            Layout::Blocked => layout::nchw_to_blocked(self.isa, input, pixels, images)?,
+            Layout::Nchw if pixels.len() == images.len() => images.copy_from_slice(pixels),
+            Layout::Nchw => {
+                return Err(Error::Length { what: "pixels", got: pixels.len(), want: images.len() }.into());
+            }
+        }
+        let training = self.mode == Mode::Training;
         for (place, node) in self.nodes.iter_mut().enumerate() {
-            let (ilen, olen) = (node.input.blocked_len(), node.output.blocked_len());
+            let (ilen, olen) = (node.input, node.output.blocked_len());
             let result = if let Kind::Dropout { rate, mask } = &mut node.kind {
-                if self.mode == Mode::Inference {
-                    continue;
-                }
                 let seed = Rng::at(dropout, rng::DROPOUT, place as u64, 0).next_u64();
                 let x = &mut self.activations[node.to][..olen];
                 dropout::forward_in_place(self.isa, node.output, x, *rate, seed, 0, mask)
             } else {
-                let (before, after) = two(&mut self.activations, node.from, node.to);
-                let (x, y) = (&before[..ilen], &mut after[..olen]);
+                let (x, shortcut, y) = borrow(&mut self.activations, node.from, node.add, node.to)?;
+                let (x, shortcut, y) = (&x[..ilen], shortcut.map(|s| &s[..olen]), &mut y[..olen]);
                 match &mut node.kind {
-                    Kind::Affine(a) => a.forward(parameters, x, y, &mut self.workspace),
+                    Kind::Affine(a) => a.forward(parameters, x, shortcut, y, &mut self.workspace),
                     Kind::Max { shape, index } => {
-                        let index = (self.mode == Mode::Training).then_some(&mut index[..]);
-                        pool::max_forward(self.isa, shape, x, y, index)
+                        pool::max_forward(self.isa, shape, x, y, training.then_some(&mut index[..]))
                     }
                     Kind::Average(shape) => pool::average_forward(self.isa, shape, x, y),
+                    Kind::Spp { shape, index } => {
+                        pool::spp_forward(self.isa, shape, x, y, training.then_some(&mut index[..]))
+                    }
+                    Kind::Norm(apart) => apart.forward(self.isa, node.output, parameters, x, shortcut, y),
                     Kind::Dropout { .. } => Ok(()),
                 }
             };
@@ -224,7 +278,7 @@ impl Net {
     ) -> Result<LossSums, NetError> {
         if self.mode == Mode::Inference {
             let why = "were planned: the net is for inference";
-            return Err(rectify_kernels::Error::Shape { what: "backward passes", value: 0, why }.into());
+            return Err(Error::Shape { what: "backward passes", value: 0, why }.into());
         }
         let output = self.output();
         let last = self.nodes.last().map_or(0, |n| n.to);
@@ -235,7 +289,7 @@ impl Net {
         let sums = loss::softmax_cross_entropy(output, scores, labels, Some(&mut grad[..len]))?;
         let first = self.nodes.iter().position(|n| matches!(n.kind, Kind::Affine(_))).unwrap_or(0);
         for (place, node) in self.nodes.iter().enumerate().skip(first).rev() {
-            let (ilen, olen) = (node.input.blocked_len(), node.output.blocked_len());
+            let (ilen, olen) = (node.input, node.output.blocked_len());
             let (dy, dx) = (&mut grad[..olen], &mut other[..ilen]);
             let result = match &node.kind {
                 Kind::Affine(a) => {
@@ -245,6 +299,9 @@ impl Net {
                 }
                 Kind::Max { shape, index } => pool::max_backward(self.isa, shape, index, dy, dx),
                 Kind::Average(shape) => pool::average_backward(self.isa, shape, dy, dx),
+                Kind::Spp { shape, index } => pool::spp_backward(self.isa, shape, index, dy, dx),
+                // Training has refused it.
+                Kind::Norm(_) => continue,
                 Kind::Dropout { rate, mask } => {
                     dropout::backward_in_place(self.isa, node.output, dy, *rate, mask).map_err(node.fault())?;
                     continue;
@@ -257,23 +314,24 @@ impl Net {
     }
 }
 
-/// Refuses tensors between the layers that do not fit into memory.
-fn reserve(dims: &[Dims], mode: Mode) -> Result<(), MemoryError> {
-    let lens = dims.iter().map(Dims::blocked_len);
-    match mode {
-        Mode::Inference => memory::reserve([lens.max().unwrap_or(0).saturating_mul(2)]),
-        // Of most layers the output and what its activation was given.
-        Mode::Training => memory::reserve(lens.map(|len| len.saturating_mul(2))),
-    }
-}
-
-/// Two different buffers, the first to read, the second to write.
-fn two(buffers: &mut [Buffer], from: usize, to: usize) -> (&Buffer, &mut Buffer) {
-    if from < to {
-        let (left, right) = buffers.split_at_mut(to);
-        (&left[from], &mut right[0])
-    } else {
-        let (left, right) = buffers.split_at_mut(from);
-        (&right[0], &mut left[to])
+/// A buffer to read, another to add (which may be the first), a third to write.
+#[allow(clippy::type_complexity)]
+fn borrow(
+    buffers: &mut [Buffer],
+    from: usize,
+    add: Option<usize>,
+    to: usize,
+) -> Result<(&[f32], Option<&[f32]>, &mut [f32]), Error> {
+    let planned = |_| Error::Shape { what: "buffer", value: to, why: "is read and written at once" };
+    match add.filter(|&a| a != from) {
+        Some(add) => {
+            let [x, shortcut, y] = buffers.get_disjoint_mut([from, add, to]).map_err(planned)?;
+            Ok((x, Some(shortcut), y))
+        }
+        None => {
+            let [x, y] = buffers.get_disjoint_mut([from, to]).map_err(planned)?;
+            let x: &[f32] = x;
+            Ok((x, add.map(|_| x), y))
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod linear;
 pub mod loss;
 pub mod measure;
+pub mod norm;
 pub mod pool;
 pub mod prelu;
 pub mod reference;

@@ -1,4 +1,5 @@
-//! Max and average pooling over blocked tensors; global pooling is a window as large as the image.
+//! Max and average pooling over blocked tensors; global pooling is a window as large as the image, spatial pyramid
+//! pooling ([`SppShape`]) takes the maxima of a few grids of bins.
 //!
 //! Windows may overlap. Padding lies outside every window's choice and mean: a maximum is one of the image, a mean
 //! divides by the pixels of the image that the window covers (PyTorch's `count_include_pad=False`). Window pixels are
@@ -6,9 +7,11 @@
 
 mod average;
 mod max;
+mod spp;
 
 pub use average::{average_backward, average_forward};
 pub use max::{max_backward, max_forward};
+pub use spp::{SppShape, spp_backward, spp_forward};
 
 use crate::shape::product;
 use crate::{Dims, Error};

@@ -1,7 +1,7 @@
 //! What property tests draw: shapes around every edge of the kernels, numbers that break careless arithmetic, and the
 //! comparison of bits.
 
-use crate::pool::PoolShape;
+use crate::pool::{PoolShape, SppShape};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use proptest::prelude::*;
 
@@ -135,6 +135,12 @@ pub fn pool_shape() -> impl Strategy<Value = PoolShape> {
     })
 }
 
+/// A valid pyramid: up to four levels, bins larger and smaller than pixels.
+pub fn spp_shape() -> impl Strategy<Value = SppShape> {
+    let bins = prop::collection::vec(1usize..9, 1..5);
+    (dims(), bins).prop_map(|(Dims { n, c, h, w }, bins)| SppShape { n: n.min(3), c, h, w, bins })
+}
+
 /// `len` numbers in [−1, 1) drawn from the seed; with `special` about one in eight is of [`SPECIAL`].
 pub fn numbers(seed: u64, len: usize, special: bool) -> Vec<f32> {
     // SplitMix64 (Steele, Lea and Flood 2014).
@@ -202,10 +208,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shapes_are_valid_and_small(conv in conv_shape(), pool in pool_shape(), d in dims()) {
+        fn shapes_are_valid_and_small(conv in conv_shape(), pool in pool_shape(), spp in spp_shape(), d in dims()) {
             prop_assert_eq!(conv.check(), Ok(()));
             prop_assert!(conv.flops() < 3e8, "{:?}", conv);
             prop_assert_eq!(pool.check(), Ok(()));
+            prop_assert_eq!(spp.check(), Ok(()));
             prop_assert_eq!(d.check(), Ok(()));
         }
     }

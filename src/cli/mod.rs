@@ -5,6 +5,7 @@ use rectify::bench::machine;
 use std::{fmt::Display, io::Write, process::ExitCode};
 
 mod bench;
+mod bench_infer;
 mod bench_train;
 mod eval;
 mod info;
@@ -25,6 +26,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Bench(bench::Args),
+    BenchInfer(bench_infer::Args),
     BenchTrain(bench_train::Args),
     Info(info::Args),
 }
@@ -91,6 +93,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::BenchInfer(args) => bench_infer::run(args),
         Command::BenchTrain(args) => bench_train::run(args),
         Command::Info(args) => info::run(args),
     }

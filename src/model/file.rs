@@ -32,6 +32,10 @@ struct Entry {
     activation: Option<Spanned<String>>,
     slope: Option<Spanned<f32>>,
     rate: Option<Spanned<f32>>,
+    bins: Option<Spanned<Vec<usize>>>,
+    bias: Option<Spanned<bool>>,
+    from: Option<String>,
+    add: Option<Spanned<String>>,
 }
 
 /// A message and the place it is about.
@@ -71,11 +75,13 @@ impl Model {
         };
         match model.dims(1) {
             Ok(_) => Ok(model),
-            Err(ModelError::Layer { layer, source }) => {
-                let span = model.layers.iter().position(|l| l.name == layer).map_or(0..0, |i| spans[i].clone());
-                Err(at((span, format!("layer {layer:?}: {source}"))))
-            }
-            Err(e) => Err(e),
+            Err(e) => match &e {
+                ModelError::Layer { layer, .. } | ModelError::Reference { layer, .. } => {
+                    let span = model.layers.iter().position(|l| l.name == *layer).map_or(0..0, |i| spans[i].clone());
+                    Err(at((span, e.to_string())))
+                }
+                _ => Err(e),
+            },
         }
     }
 
@@ -101,17 +107,19 @@ fn spanned<T>(value: T) -> Option<Spanned<T>> {
 impl Entry {
     fn of(layer: &Layer) -> Entry {
         let mut entry = Entry { name: layer.name.clone(), kind: layer.op.kind().to_owned(), ..Entry::default() };
-        match layer.op {
-            Op::Conv(conv, activation) => {
+        (entry.from, entry.add) = (layer.from.clone(), layer.add.clone().and_then(spanned));
+        match &layer.op {
+            &Op::Conv(conv, activation) => {
                 entry.channels = spanned(conv.channels);
                 entry.kernel = spanned(conv.kernel);
                 entry.stride = spanned(conv.stride);
                 entry.padding = spanned(conv.padding);
                 entry.dilation = spanned(conv.dilation);
                 entry.groups = spanned(conv.groups);
+                entry.bias = if conv.bias { None } else { spanned(false) };
                 entry.set_activation(activation);
             }
-            Op::Linear { outputs, activation } => {
+            &Op::Linear { outputs, activation } => {
                 entry.outputs = spanned(outputs);
                 entry.set_activation(activation);
             }
@@ -121,7 +129,9 @@ impl Entry {
                 entry.padding = spanned(pool.padding);
             }
             Op::GlobalMaxPool | Op::GlobalAveragePool => {}
-            Op::Dropout { rate } => entry.rate = spanned(rate),
+            &Op::BatchNorm(activation) => entry.set_activation(activation),
+            Op::Spp { bins } => entry.bins = spanned(bins.clone()),
+            Op::Dropout { rate } => entry.rate = spanned(*rate),
         }
         entry
     }
@@ -139,6 +149,10 @@ impl Entry {
 
     fn layer(mut self, span: &Range<usize>) -> Result<Layer, Fault> {
         let op = self.op(span)?;
+        let add = match op {
+            Op::Conv(..) | Op::BatchNorm(_) => self.add.take().map(Spanned::into_inner),
+            _ => None,
+        };
         for (key, left) in [
             ("channels", self.channels.map(|k| k.span())),
             ("outputs", self.outputs.map(|k| k.span())),
@@ -150,12 +164,15 @@ impl Entry {
             ("activation", self.activation.map(|k| k.span())),
             ("slope", self.slope.map(|k| k.span())),
             ("rate", self.rate.map(|k| k.span())),
+            ("bins", self.bins.map(|k| k.span())),
+            ("bias", self.bias.map(|k| k.span())),
+            ("add", self.add.map(|k| k.span())),
         ] {
             if let Some(span) = left {
                 return Err((span, format!("layer {:?} of type {:?} has no key `{key}`", self.name, self.kind)));
             }
         }
-        Ok(Layer { name: self.name, op })
+        Ok(Layer { name: self.name, op, from: self.from, add })
     }
 
     /// Takes the keys that this type of layer has.
@@ -171,6 +188,7 @@ impl Entry {
                     padding: or(&mut self.padding, 0),
                     dilation: or(&mut self.dilation, 1),
                     groups: or(&mut self.groups, 1),
+                    bias: self.bias.take().is_none_or(Spanned::into_inner),
                 };
                 Ok(Op::Conv(conv, self.take_activation()?))
             }
@@ -185,6 +203,8 @@ impl Entry {
             }
             "global-max-pool" => Ok(Op::GlobalMaxPool),
             "global-average-pool" => Ok(Op::GlobalAveragePool),
+            "spp" => Ok(Op::Spp { bins: self.bins.take().ok_or_else(|| missing("bins"))?.into_inner() }),
+            "batch-norm" => Ok(Op::BatchNorm(self.take_activation()?)),
             "dropout" => {
                 let rate = self.rate.take().ok_or_else(|| missing("rate"))?;
                 if !(0.0..1.0).contains(rate.get_ref()) {
@@ -196,7 +216,7 @@ impl Entry {
                 span.clone(),
                 format!(
                     "unknown type {kind:?}: expected conv, linear, max-pool, average-pool, global-max-pool, \
-                     global-average-pool or dropout"
+                     global-average-pool, spp, batch-norm or dropout"
                 ),
             )),
         }
@@ -233,6 +253,8 @@ impl Op {
             Op::AveragePool(_) => "average-pool",
             Op::GlobalMaxPool => "global-max-pool",
             Op::GlobalAveragePool => "global-average-pool",
+            Op::Spp { .. } => "spp",
+            Op::BatchNorm(_) => "batch-norm",
             Op::Dropout { .. } => "dropout",
         }
     }

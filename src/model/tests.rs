@@ -1,4 +1,6 @@
 use super::*;
+use crate::nn::Parameters;
+use rectify_kernels::Buffer;
 
 const TINY: &str = r#"name = "tiny"
 input = [3, 8, 8]
@@ -32,6 +34,88 @@ fn built_in_nets_are_what_they_say_and_round_trip() {
     assert!((25.0..35.0).contains(&macs("cifar-small")), "{}", macs("cifar-small"));
     let cifar13 = Model::built_in("cifar13").unwrap();
     assert_eq!(cifar13.layers.iter().filter(|l| matches!(l.op, Op::Conv(..))).count(), 11);
+}
+
+#[test]
+fn the_papers_nets_have_its_multiplications_and_pytorchs_parameters() {
+    let a19 = Model::built_in("a19").unwrap();
+    // He et al. 2015, Table 3, says 1.90e10; by hand 18905112576 in convolutions, 152993792 in fully connected layers.
+    assert_eq!(a19.multiplications().unwrap(), 19_058_106_368.0);
+    let shapes = |name: &str| -> Vec<(String, Vec<usize>)> {
+        let all = Parameters::build::<ModelError>(&Model::built_in(name).unwrap(), |_, _, _| Ok(Buffer::zeroed(0)));
+        all.unwrap().iter().map(|p| (p.name.clone(), p.shape.clone())).collect()
+    };
+    let (a19, e14) = (shapes("a19"), shapes("e14"));
+    let named = |all: &[(String, Vec<usize>)], name: &str| all.iter().find(|p| p.0 == name).unwrap().1.clone();
+    // (convolutions + fully connected layers) × (weight, bias) + slopes of all but the last.
+    assert_eq!((a19.len(), e14.len()), (19 * 2 + 18, 14 * 2 + 13));
+    assert_eq!(named(&a19, "features.0.weight"), [96, 3, 7, 7]);
+    assert_eq!(named(&a19, "features.3.weight"), [256, 96, 3, 3]);
+    assert_eq!(named(&a19, "features.33.weight"), [512, 512, 3, 3]);
+    assert_eq!(named(&a19, "features.34.weight"), [512]);
+    assert_eq!(named(&a19, "classifier.0.weight"), [4096, 512 * (49 + 9 + 4 + 1)]);
+    assert_eq!(named(&a19, "classifier.3.weight"), [4096, 4096]);
+    assert_eq!(named(&a19, "classifier.6.bias"), [1000]);
+    assert_eq!(named(&e14, "features.0.weight"), [64, 3, 7, 7]);
+    assert_eq!(named(&e14, "features.3.weight"), [128, 64, 2, 2]);
+    assert_eq!(named(&e14, "features.12.weight"), [256, 128, 2, 2]);
+    assert_eq!(named(&e14, "features.22.weight"), [256, 256, 2, 2]);
+    assert_eq!(named(&e14, "classifier.0.weight"), [4096, 256 * (36 + 9 + 4 + 1)]);
+    assert_eq!(named(&e14, "classifier.6.weight"), [1000, 4096]);
+    let sides: Vec<usize> = Model::built_in("e14").unwrap().dims(1).unwrap().iter().map(|d| d.h).collect();
+    assert_eq!(sides[..14], [224, 112, 37, 36, 35, 34, 33, 16, 15, 14, 13, 12, 11, 10]);
+}
+
+#[test]
+fn a_pyramid_is_checked_and_its_output_is_flat() {
+    let with = |bins: &str| {
+        let spp = format!("name = \"spp\"\ntype = \"spp\"\n{bins}\n\n[[layer]]\nname = \"fc\"");
+        TINY.replacen("name = \"fc\"", &spp, 1)
+    };
+    let model = Model::parse(&with("bins = [9, 2]")).unwrap();
+    assert_eq!(model.dims(2).unwrap()[2], Dims { n: 2, c: 4 * 85, h: 1, w: 1 });
+    assert_eq!(Model::parse(&model.to_toml().unwrap()).unwrap(), model);
+    assert!(refused(&with("bins = []")).starts_with("line 11: layer \"spp\": levels of bins = 0"));
+    assert!(refused(&with("bins = [2, 0]")).starts_with("line 11: layer \"spp\": bins = 0"));
+    assert!(refused(&with("bins = [-1]")).starts_with("line 14: "));
+    assert!(refused(&with("")).starts_with("line 11: missing field `bins`"));
+    assert!(refused(&TINY.replacen("kernel = 3", "kernel = 3\nbins = [1]", 1)).contains("has no key `bins`"));
+}
+
+#[test]
+fn layers_name_what_they_read_and_add() {
+    let with = |layers: &str| {
+        format!(
+            r#"name = "x"
+input = [3, 8, 8]
+layer = [
+    {{ name = "a", type = "conv", channels = 4, kernel = 1, bias = false }},
+    {{ name = "b", type = "conv", channels = 4, kernel = 3, padding = 1 }},
+    {layers}
+    {{ name = "pool", type = "global-max-pool" }},
+    {{ name = "fc", type = "linear", outputs = 2 }},
+]"#
+        )
+    };
+    let good = with(r#"{ name = "c", type = "batch-norm", from = "a", add = "b", activation = "prelu" },"#);
+    let model = Model::parse(&good).unwrap();
+    assert_eq!(Model::parse(&model.to_toml().unwrap()).unwrap(), model);
+    assert_eq!((model.sources().unwrap()[2], model.classes()), (Source { from: 1, add: Some(2) }, 2));
+    let names: Vec<String> = Parameters::initial(&model, 1).unwrap().iter().map(|p| p.name.clone()).collect();
+    let of_c = ["c.weight", "c.bias", "c.running_mean", "c.running_var", "c.slopes"];
+    assert_eq!(names, [&["a.weight", "b.weight", "b.bias"][..], &of_c, &["fc.weight", "fc.bias"]].concat());
+
+    let wrong = |from: &str, to: &str| refused(&good.replacen(from, to, 1));
+    assert_eq!(wrong("from = \"a\"", "from = \"pool\""), r#"line 6: layer "c": from = "pool" is no layer before it"#);
+    assert_eq!(wrong("add = \"b\"", "add = \"c\""), r#"line 6: layer "c": add = "c" is no layer before it"#);
+    assert!(wrong("add = \"b\"", "add = 1").starts_with("line 6: invalid type: integer `1`"));
+    assert!(wrong(", padding = 1", "").starts_with("line 6: layer \"c\": rows = 6 of the layer that it adds"));
+    assert!(wrong("from = \"a\", add = \"b\",", "from = \"a\",").contains("nothing reads layer \"b\""));
+    assert!(wrong("\"global-max-pool\"", "\"global-max-pool\", add = \"c\"").contains("has no key `add`"));
+    assert!(wrong("outputs = 2", "outputs = 2, bias = false").contains("has no key `bias`"));
+    let mut other = model.clone();
+    other.layers[3].add = Some("c".into());
+    assert!(other.dims(1).unwrap_err().to_string().contains("layer \"pool\": add"));
 }
 
 #[test]

@@ -15,6 +15,27 @@ pub enum Role {
     Bias,
     /// PReLU slopes, one a channel or one for all.
     Slopes,
+    /// What a batch norm multiplies the normalised value by, one a channel.
+    Scale,
+    /// What a batch norm adds to that, one a channel.
+    Shift,
+    /// Mean of a channel that a batch norm assumes.
+    Mean,
+    /// Variance of a channel that a batch norm assumes.
+    Variance,
+}
+
+impl Role {
+    /// The last part of its name.
+    fn name(self) -> &'static str {
+        match self {
+            Role::Weight | Role::Scale => "weight",
+            Role::Bias | Role::Shift => "bias",
+            Role::Mean => "running_mean",
+            Role::Variance => "running_var",
+            Role::Slopes => "slopes",
+        }
+    }
 }
 
 /// A named tensor that is learned.
@@ -40,7 +61,9 @@ impl Parameters {
     /// The parameters of a model, with the values that `value` makes of their place, name and shape.
     ///
     /// Names are those of two `torch.nn.Sequential`: `features` up to the first fully connected layer (and the dropout
-    /// just before it), `classifier` from there on. Every layer takes a number, every activation takes another.
+    /// just before it), `classifier` from there on. Every layer takes a number, every activation takes another. In a net
+    /// that is no chain of trainable layers, names are the layer's with PyTorch's `weight`, `bias`, `running_mean` or
+    /// `running_var`, or with `slopes`.
     ///
     /// # Errors
     /// As [`Model::dims`], and what `value` says.
@@ -54,43 +77,41 @@ impl Parameters {
             let dropouts = model.layers[..at].iter().rev().take_while(|l| matches!(l.op, Op::Dropout { .. }));
             at - dropouts.count()
         });
+        let (sources, named) = (model.sources()?, model.untrainable().is_some());
         let mut all = Vec::new();
         let mut number = 0;
-        for (layer, entry) in model.layers.iter().enumerate() {
+        for (layer, (entry, source)) in model.layers.iter().zip(&sources).enumerate() {
             if layer == classifier {
                 number = 0;
             }
             let part = if layer < classifier { "features" } else { "classifier" };
-            let d = dims[layer];
-            let (shape, activation) = match entry.op {
-                Op::Conv(conv, activation) => {
-                    (vec![conv.channels, d.c / conv.groups, conv.kernel, conv.kernel], activation)
-                }
-                Op::Linear { outputs, activation } => (vec![outputs, d.plain_len()], activation),
-                _ => {
-                    number += 1;
-                    continue;
-                }
+            let d = dims[source.from];
+            let weights = match entry.op {
+                Op::Conv(conv, _) => vec![conv.channels, d.c / conv.groups, conv.kernel, conv.kernel],
+                Op::Linear { outputs, .. } => vec![outputs, d.plain_len()],
+                _ => vec![d.c],
             };
-            let mut add = |number: usize, what: &str, role: Role, shape: Vec<usize>| -> Result<(), E> {
-                let name = format!("{part}.{number}.{what}");
+            for role in entry.op.roles() {
+                let name = match role {
+                    _ if named => format!("{}.{}", entry.name, role.name()),
+                    Role::Slopes => format!("{part}.{}.weight", number + 1),
+                    _ => format!("{part}.{number}.{}", role.name()),
+                };
+                let shape = match (role, entry.op.activation()) {
+                    (Role::Weight, _) => weights.clone(),
+                    (Role::Slopes, Activation::Prelu { shared: true, .. }) => vec![1],
+                    _ => vec![weights[0]],
+                };
                 let value = value(all.len(), &name, &shape)?;
                 all.push(Parameter { name, layer, role, shape, value });
-                Ok(())
-            };
-            let channels = shape[0];
-            add(number, "weight", Role::Weight, shape)?;
-            add(number, "bias", Role::Bias, vec![channels])?;
-            if let Activation::Prelu { shared, .. } = activation {
-                add(number + 1, "weight", Role::Slopes, vec![if shared { 1 } else { channels }])?;
             }
-            number += 1 + usize::from(activation != Activation::None);
+            number += 1 + usize::from(entry.op.activation() != Activation::None);
         }
         Ok(Parameters(all))
     }
 
     /// The parameters that training starts with: weights as the model's [`init::Init`] says, biases 0, slopes as the
-    /// model says. Each weight tensor has its own random stream, numbered by its place.
+    /// model says; batch norms change (almost) nothing. Each weight tensor has its own random stream, numbered by its place.
     ///
     /// # Errors
     /// As [`Model::dims`]; more parameters than there is memory for.
@@ -105,12 +126,9 @@ impl Parameters {
         let zeros = |_: usize, _: &str, shape: &[usize]| Ok(Buffer::zeroed(shape.iter().product()));
         let mut all = Parameters::build::<ModelError>(model, zeros)?;
         for (place, p) in all.0.iter_mut().enumerate() {
-            let (groups, activation) = match model.layers[p.layer].op {
-                Op::Conv(conv, activation) => (conv.groups, activation),
-                Op::Linear { activation, .. } => (1, activation),
-                _ => continue,
-            };
-            let slope = activation.slope().unwrap_or(0.0);
+            let op = &model.layers[p.layer].op;
+            let groups = if let Op::Conv(conv, _) = op { conv.groups } else { 1 };
+            let slope = op.activation().slope().unwrap_or(0.0);
             match p.role {
                 Role::Weight => {
                     let fan_in: usize = p.shape[1..].iter().product();
@@ -118,7 +136,8 @@ impl Parameters {
                     let std = model.training.init.std(fan_in, fan_out, slope);
                     init::fill(&mut Rng::at(seed, rng::INIT, place as u64, 0), std, &mut p.value);
                 }
-                Role::Bias => {}
+                Role::Bias | Role::Shift | Role::Mean => {}
+                Role::Scale | Role::Variance => p.value.fill(1.0),
                 Role::Slopes => p.value.fill(slope),
             }
         }

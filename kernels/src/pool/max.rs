@@ -5,6 +5,39 @@ use crate::error::check_len;
 use crate::task::{pixels, pixels_mut, plane_len, units};
 use crate::{Error, Isa, Kernel, LANES, Simd};
 use rayon::prelude::*;
+use std::ops::Range;
+
+/// The largest pixel of a window of a plane of `width` columns, and the bits of its position.
+#[inline(always)]
+pub(super) fn take_max<S: Simd>(
+    s: S,
+    x: &[[f32; LANES]],
+    width: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> (S::V, S::V) {
+    let first = rows.start * width + columns.start;
+    let mut best = s.vector(&x[first]);
+    // Lanes of positions: their bits pass through the selects untouched.
+    let mut at = s.splat(f32::from_bits(first as u32));
+    for row in rows {
+        let start = row * width + columns.start;
+        for (i, pixel) in (start..).zip(&x[start..][..columns.len()]) {
+            let v = s.vector(pixel);
+            let here = s.splat(f32::from_bits(i as u32));
+            let (larger, nan) = (s.gt(v, best), s.is_nan(v));
+            at = s.select(nan, here, s.select(larger, here, at));
+            best = s.select(nan, v, s.select(larger, v, best));
+        }
+    }
+    (best, at)
+}
+
+/// The pixel that a stored index names.
+pub(super) fn check_index(plane: &mut [[f32; LANES]], index: u32) -> Result<&mut [f32; LANES], Error> {
+    let (what, value) = ("index", index as usize);
+    plane.get_mut(value).ok_or(Error::Shape { what, value, why: "lies outside the plane" })
+}
 
 struct Forward<'a> {
     shape: &'a PoolShape,
@@ -22,21 +55,7 @@ impl Kernel for Forward<'_> {
         let mut index = self.index.map(|i| i.as_chunks_mut::<LANES>().0);
         for r in 0..out.h {
             for c in 0..out.w {
-                let (rows, columns) = (shape.rows(r), shape.columns(c));
-                let first = rows.start * shape.w + columns.start;
-                let mut best = s.vector(&x[first]);
-                // Lanes of positions: their bits pass through the selects untouched.
-                let mut at = s.splat(f32::from_bits(first as u32));
-                for row in rows {
-                    let start = row * shape.w + columns.start;
-                    for (i, pixel) in (start..).zip(&x[start..][..columns.len()]) {
-                        let v = s.vector(pixel);
-                        let here = s.splat(f32::from_bits(i as u32));
-                        let (larger, nan) = (s.gt(v, best), s.is_nan(v));
-                        at = s.select(nan, here, s.select(larger, here, at));
-                        best = s.select(nan, v, s.select(larger, v, best));
-                    }
-                }
+                let (best, at) = take_max(s, x, shape.w, shape.rows(r), shape.columns(c));
                 s.write(&mut y[r * out.w + c], best);
                 if let Some(index) = &mut index {
                     index[r * out.w + c] = s.to_array(at).map(f32::to_bits);
@@ -95,11 +114,7 @@ pub fn max_backward(_isa: Isa, shape: &PoolShape, index: &[u32], dy: &[f32], dx:
         let dx = pixels_mut(dx);
         for (dy, index) in pixels(dy).iter().zip(index.as_chunks::<LANES>().0) {
             for lane in 0..LANES {
-                let Some(pixel) = dx.get_mut(index[lane] as usize) else {
-                    let (what, value) = ("index", index[lane] as usize);
-                    return Err(Error::Shape { what, value, why: "lies outside the plane" });
-                };
-                pixel[lane] += dy[lane];
+                check_index(dx, index[lane])?[lane] += dy[lane];
             }
         }
         Ok(())

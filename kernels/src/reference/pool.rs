@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::error::check_len;
-use crate::pool::PoolShape;
+use crate::pool::{PoolShape, SppShape};
 use num_traits::Float;
 
 /// Calls `f` for each output with its index, its plane's index and the positions in the plane that its window covers.
@@ -27,6 +27,12 @@ fn windows(s: &PoolShape, mut f: impl FnMut(usize, usize, &[usize])) {
     }
 }
 
+/// The position and value of the first of the largest, of the last NaN if there is one.
+fn largest<T: Float>(x: &[T], covered: &[usize]) -> (usize, T) {
+    let best = covered.iter().fold(covered[0], |best, &i| if x[i] > x[best] || x[i].is_nan() { i } else { best });
+    (best, x[best])
+}
+
 /// The maxima and their positions in the planes, both NCHW: the first of equals, the last NaN if there is one.
 ///
 /// # Errors
@@ -36,9 +42,8 @@ pub fn max_forward<T: Float>(s: &PoolShape, x: &[T]) -> Result<(Vec<T>, Vec<u32>
     check_len("x", x.len(), s.input().plain_len())?;
     let (mut y, mut index) = (Vec::new(), Vec::new());
     windows(s, |_, plane, covered| {
-        let x = &x[plane * s.h * s.w..];
-        let best = covered.iter().fold(covered[0], |best, &i| if x[i] > x[best] || x[i].is_nan() { i } else { best });
-        y.push(x[best]);
+        let (best, v) = largest(&x[plane * s.h * s.w..], covered);
+        y.push(v);
         index.push(best as u32);
     });
     Ok((y, index))
@@ -98,4 +103,65 @@ pub fn average_backward<T: Float>(s: &PoolShape, dy: &[T]) -> Result<Vec<T>, Err
         }
     });
     Ok(dx)
+}
+
+/// Calls `f` for each output with its plane's index and the positions in the plane that its bin covers, in the order of
+/// the flattened output.
+fn bins(s: &SppShape, mut f: impl FnMut(usize, &[usize])) {
+    for n in 0..s.n {
+        for &b in &s.bins {
+            for c in 0..s.c {
+                for r in 0..b {
+                    for col in 0..b {
+                        let mut covered = Vec::new();
+                        for row in r * s.h / b..((r + 1) * s.h).div_ceil(b) {
+                            covered.extend((col * s.w / b..((col + 1) * s.w).div_ceil(b)).map(|c| row * s.w + c));
+                        }
+                        f(n * s.c + c, &covered);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The maxima of the pyramid's bins, `[n][level][c][bin]`, and their positions in the planes; which of equals and NaN is
+/// taken is as in [`max_forward`].
+///
+/// # Errors
+/// A shape or length that does not fit.
+pub fn spp_forward<T: Float>(s: &SppShape, x: &[T]) -> Result<(Vec<T>, Vec<u32>), Error> {
+    s.check()?;
+    check_len("x", x.len(), s.input().plain_len())?;
+    let (mut y, mut index) = (Vec::new(), Vec::new());
+    bins(s, |plane, covered| {
+        let (best, v) = largest(&x[plane * s.h * s.w..], covered);
+        y.push(v);
+        index.push(best as u32);
+    });
+    Ok((y, index))
+}
+
+/// `dx` from the positions that [`spp_forward`] gave.
+///
+/// # Errors
+/// A shape or length that does not fit, a position outside the plane.
+pub fn spp_backward<T: Float>(s: &SppShape, index: &[u32], dy: &[T]) -> Result<Vec<T>, Error> {
+    s.check()?;
+    check_len("dy", dy.len(), s.output().plain_len())?;
+    check_len("index", index.len(), dy.len())?;
+    let mut dx = vec![T::zero(); s.input().plain_len()];
+    let mut outside = None;
+    let mut pairs = index.iter().zip(dy);
+    bins(s, |plane, _| {
+        let Some((&i, &g)) = pairs.next() else { return };
+        match dx[plane * s.h * s.w..][..s.h * s.w].get_mut(i as usize) {
+            Some(d) => *d = *d + g,
+            None => outside = Some(i as usize),
+        }
+    });
+    match outside {
+        None => Ok(dx),
+        Some(value) => Err(Error::Shape { what: "index", value, why: "lies outside the plane" }),
+    }
 }

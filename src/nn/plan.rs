@@ -1,0 +1,211 @@
+//! What a pass computes, step by step, and which buffer holds each tensor.
+
+use crate::model::{Activation, Model, ModelError, Op, Source};
+use rectify_kernels::{Dims, conv::Layout};
+
+/// A step: a layer with the batch norms that are folded into it. Tensors are numbered as in [`Source`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Step {
+    pub layer: usize,
+    /// The batch norm whose output the layer reads in the model, and the one that reads the layer's.
+    pub before: Option<usize>,
+    pub behind: Option<usize>,
+    pub from: usize,
+    pub add: Option<usize>,
+    pub to: usize,
+}
+
+/// One step a layer: what training does.
+pub(super) fn plain(model: &Model) -> Vec<Step> {
+    let step = |layer| Step { layer, before: None, behind: None, from: layer, add: None, to: layer + 1 };
+    (0..model.layers.len()).map(step).collect()
+}
+
+/// What becomes of a batch norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fold {
+    /// It is a step of its own.
+    Apart,
+    /// It is folded into all layers that read it.
+    Before,
+    /// It is folded into the layer that it reads.
+    Behind(usize),
+}
+
+/// Fewer steps that give the same scores: no dropout, batch norms folded wherever that is exact but for rounding.
+pub(super) fn folded(model: &Model) -> Result<Vec<Step>, ModelError> {
+    let mut sources = model.sources()?;
+    // What dropout reads stands for what it gives.
+    let mut stand_in: Vec<usize> = (0..=model.layers.len()).collect();
+    for (i, layer) in model.layers.iter().enumerate() {
+        let Source { from, add } = sources[i];
+        sources[i] = Source { from: stand_in[from], add: add.map(|a| stand_in[a]) };
+        if let Op::Dropout { .. } = layer.op {
+            stand_in[i + 1] = sources[i].from;
+        }
+    }
+    let last = stand_in[model.layers.len()];
+    let is_affine = |i: usize| matches!(model.layers[i].op, Op::Conv(..) | Op::Linear { .. });
+    let is_bare = |i: usize| model.layers[i].op.activation() == Activation::None && sources[i].add.is_none();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); model.layers.len() + 1];
+    let mut is_shortcut = vec![false; model.layers.len() + 1];
+    for (i, source) in sources.iter().enumerate() {
+        if !matches!(model.layers[i].op, Op::Dropout { .. }) {
+            readers[source.from].push(i);
+        }
+        if let Some(add) = source.add {
+            is_shortcut[add] = true;
+        }
+    }
+    let fold = |i: usize| {
+        let from = sources[i].from;
+        let alone = |tensor: usize| tensor != last && !is_shortcut[tensor];
+        match from.checked_sub(1) {
+            Some(j) if is_affine(j) && is_bare(j) && alone(from) && readers[from].len() == 1 => Fold::Behind(j),
+            _ if is_bare(i) && alone(i + 1) && readers[i + 1].iter().all(|&r| is_affine(r)) => Fold::Before,
+            _ => Fold::Apart,
+        }
+    };
+    let folds: Vec<Option<Fold>> =
+        (0..model.layers.len()).map(|i| matches!(model.layers[i].op, Op::BatchNorm(_)).then(|| fold(i))).collect();
+    let mut steps = Vec::new();
+    for i in 0..model.layers.len() {
+        let behind_is = folds.iter().position(|f| *f == Some(Fold::Behind(i)));
+        let layer = match folds[i] {
+            // A layer runs where the batch norm behind it stands: only there is what that adds known.
+            None if behind_is.is_some() || matches!(model.layers[i].op, Op::Dropout { .. }) => continue,
+            Some(Fold::Before) => continue,
+            Some(Fold::Behind(j)) => j,
+            None | Some(Fold::Apart) => i,
+        };
+        let from = sources[layer].from;
+        let before = from.checked_sub(1).filter(|&b| folds[b] == Some(Fold::Before));
+        let from = before.map_or(from, |b| sources[b].from);
+        let behind = (layer != i).then_some(i);
+        steps.push(Step { layer, before, behind, from, add: sources[i].add, to: i + 1 });
+    }
+    Ok(steps)
+}
+
+/// Channels of images that a convolution reads as users have them: blocks of 16 would blow them up.
+const FEW: usize = 4;
+
+/// How the net's input lies: NCHW if one convolution alone reads it and can do so.
+pub(super) fn images(model: &Model, steps: &[Step], dims: Dims) -> Layout {
+    let mut readers = steps.iter().filter(|s| s.from == 0 || s.add == Some(0));
+    match (readers.next(), readers.next()) {
+        (Some(Step { layer, add: None, .. }), None) => match &model.layers[*layer].op {
+            Op::Conv(conv, _) if conv.groups == 1 && dims.c <= FEW => Layout::Nchw,
+            _ => Layout::Blocked,
+        },
+        _ => Layout::Blocked,
+    }
+}
+
+/// Which buffer holds each tensor, and how long the buffers must be.
+#[derive(Debug, PartialEq)]
+pub(super) struct Buffers {
+    /// The buffer of each tensor that a step reads or writes; 0 for the others.
+    pub of: Vec<usize>,
+    pub lens: Vec<usize>,
+}
+
+/// A buffer for each tensor, but dropout works in place: the backward pass reads them all.
+pub(super) fn all(model: &Model, steps: &[Step], len: &[usize]) -> Buffers {
+    let mut buffers = Buffers { of: vec![0; len.len()], lens: vec![len[0]] };
+    for step in steps {
+        if let Op::Dropout { .. } = model.layers[step.layer].op {
+            buffers.of[step.to] = buffers.of[step.from];
+        } else {
+            buffers.of[step.to] = buffers.lens.len();
+            buffers.lens.push(len[step.to]);
+        }
+    }
+    buffers
+}
+
+/// As few buffers as the steps allow: a tensor's is free again when the last step that reads it is done.
+pub(super) fn reused(steps: &[Step], len: &[usize]) -> Buffers {
+    let last_read = |tensor: usize| steps.iter().rposition(|s| s.from == tensor || s.add == Some(tensor));
+    let mut buffers = Buffers { of: vec![0; len.len()], lens: vec![len[0]] };
+    let mut free: Vec<usize> = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let need = len[step.to];
+        // The smallest that is long enough, or else the longest, which grows.
+        let fits = free.iter().copied().filter(|&b| buffers.lens[b] >= need).min_by_key(|&b| (buffers.lens[b], b));
+        let chosen = fits.or_else(|| free.iter().copied().max_by_key(|&b| (buffers.lens[b], b)));
+        let chosen = chosen.unwrap_or_else(|| {
+            buffers.lens.push(0);
+            buffers.lens.len() - 1
+        });
+        free.retain(|&b| b != chosen);
+        buffers.lens[chosen] = buffers.lens[chosen].max(need);
+        buffers.of[step.to] = chosen;
+        let mut done: Vec<usize> = [Some(step.from), step.add].into_iter().flatten().collect();
+        done.dedup();
+        free.extend(done.into_iter().filter(|&t| last_read(t) == Some(at)).map(|t| buffers.of[t]));
+    }
+    buffers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(layers: &str) -> (Model, Vec<Step>) {
+        let text = format!("name = \"x\"\ninput = [3, 8, 8]\nlayer = [{layers}]");
+        let model = Model::parse(&text).unwrap();
+        let steps = folded(&model).unwrap();
+        (model, steps)
+    }
+
+    const END: &str = r#"{ name = "pool", type = "global-max-pool" }, { name = "fc", type = "linear", outputs = 2 }"#;
+
+    #[test]
+    fn norms_are_folded_into_the_convolutions_beside_them() {
+        let (_, s) = steps(&format!(
+            r#"{{ name = "bn1", type = "batch-norm" }},
+            {{ name = "conv", type = "conv", channels = 4, kernel = 3, padding = 1 }},
+            {{ name = "bn2", type = "batch-norm", activation = "prelu" }},
+            {{ name = "drop", type = "dropout", rate = 0.5 }},
+            {{ name = "bn3", type = "batch-norm" }}, {END}"#
+        ));
+        let step = |layer, from, to| Step { layer, before: None, behind: None, from, add: None, to };
+        // bn3 reads what bn2 gives; it stands before a pooling layer.
+        let conv = Step { before: Some(0), behind: Some(2), ..step(1, 0, 3) };
+        assert_eq!(s, [conv, step(4, 3, 5), step(5, 5, 6), step(6, 6, 7)]);
+    }
+
+    #[test]
+    fn what_something_else_reads_is_not_folded() {
+        // The activation, the sum and the other reader stand between.
+        for (conv, bn, other) in [
+            (r#", activation = "relu""#, "", ""),
+            (r#", add = "first""#, "", ""),
+            ("", "", r#"{ name = "late", type = "conv", channels = 3, kernel = 1, from = "conv", add = "bn" },"#),
+        ] {
+            let (_, s) = steps(&format!(
+                r#"{{ name = "first", type = "conv", channels = 3, kernel = 1 }},
+                {{ name = "conv", type = "conv", channels = 3, kernel = 1{conv} }},
+                {{ name = "bn", type = "batch-norm"{bn} }}, {other} {END}"#
+            ));
+            assert!(s.iter().any(|s| s.layer == 2) && s.iter().all(|s| s.behind.is_none()), "{s:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_takes_two_buffers_and_a_shortcut_a_third() {
+        let convs = |n: usize| -> String {
+            (0..n).map(|i| format!(r#"{{ name = "{i}", type = "conv", channels = 3, kernel = 1 }},"#)).collect()
+        };
+        let (model, s) = steps(&format!("{}{END}", convs(5)));
+        let len: Vec<usize> = model.dims(1).unwrap().iter().map(|d| d.blocked_len()).collect();
+        let buffers = reused(&s, &len);
+        assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 1, 0, 1, 0, 1], vec![1024; 2]));
+        let add = r#"{ name = "sum", type = "conv", channels = 3, kernel = 1, add = "0" },"#;
+        let (model, s) = steps(&format!("{}{add}{END}", convs(4)));
+        let buffers = reused(&s, &len);
+        assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 2, 0, 2, 0, 1], vec![1024; 3]));
+        assert_eq!(all(&model, &plain(&model), &len).lens, len);
+    }
+}
