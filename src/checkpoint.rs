@@ -162,8 +162,12 @@ impl Checkpoint {
             return Err(CheckpointError::Meta(format!("format {}, but this version reads {FORMAT}", meta.format)));
         }
         let model = Model::parse(&meta.model)?;
-        if model.classes() != meta.classes.len() || model.input[0] != meta.normalise.mean.len() {
+        let Normalise { mean, std } = &meta.normalise;
+        if model.classes() != meta.classes.len() || [mean.len(), std.len()] != [model.input[0]; 2] {
             return Err(CheckpointError::Meta("classes or channels do not fit the model".into()));
+        }
+        if !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|&s| s.is_finite() && s > 0.0) {
+            return Err(CheckpointError::Meta(format!("nothing can be normalised by mean {mean:?} and std {std:?}")));
         }
         let file = SafeTensors::deserialize(bytes)?;
         let mut velocity = Vec::new();

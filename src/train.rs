@@ -150,6 +150,28 @@ fn fits(model: &Model, images: &Images) -> Result<(), TrainError> {
     Ok(images.check()?)
 }
 
+/// Refuses progress that no run with so many steps an epoch can have made.
+fn check_progress(p: &Progress, per_epoch: usize, batch: usize) -> Result<(), TrainError> {
+    let (step, epochs) = (u64::from(p.step), u64::from(p.epoch));
+    let steps = epochs.saturating_mul(per_epoch as u64).saturating_add(step);
+    if step > per_epoch as u64 || p.steps != steps {
+        return Err(TrainError::Mismatch(format!(
+            "no run has done {} epochs and {step} steps in {} steps, at {per_epoch} an epoch",
+            p.epoch, p.steps
+        )));
+    }
+    if p.correct > step.saturating_mul(batch as u64) || !p.loss.is_finite() {
+        let (loss, correct) = (p.loss, p.correct);
+        return Err(TrainError::Mismatch(format!(
+            "no {step} steps have a loss of {loss} and {correct} correct answers"
+        )));
+    }
+    if !(0.0..=1.0).contains(&p.schedule.factor) || u64::from(p.schedule.waited) > epochs {
+        return Err(TrainError::Mismatch(format!("no schedule is at {:?} after {epochs} epochs", p.schedule)));
+    }
+    Ok(())
+}
+
 impl<'d> Trainer<'d> {
     /// A run from the beginning, in the current rayon pool.
     ///
@@ -169,7 +191,8 @@ impl<'d> Trainer<'d> {
     /// number of epochs than before.
     ///
     /// # Errors
-    /// As [`Trainer::new`]; data with other classes or another normalisation than the checkpoint's.
+    /// As [`Trainer::new`]; data with other classes or another normalisation than the checkpoint's; progress that no
+    /// run on it can have made.
     pub fn resume(checkpoint: Checkpoint, dataset: &'d Dataset, isa: Isa) -> Result<Trainer<'d>, TrainError> {
         let Checkpoint { model, parameters, velocity, progress, normalise, classes, .. } = checkpoint;
         model.training.check()?;
@@ -206,9 +229,7 @@ impl<'d> Trainer<'d> {
             let images = dataset.train.len();
             return Err(TrainError::Mismatch(format!("batch = {batch}, but there are {images} training images")));
         }
-        if progress.step as usize > dataset.train.len() / batch {
-            return Err(TrainError::Mismatch(format!("step {} is not part of an epoch", progress.step)));
-        }
+        check_progress(&progress, dataset.train.len() / batch, batch)?;
         let evaluator = Evaluator::new(&model, isa)?;
         let stepper = Stepper::resume(&model, isa, batch, progress.seed, (parameters, sgd, progress.steps))?;
         let (pixels, labels) = (vec![0.0; batch * dataset.train.image_len()], vec![0; batch]);

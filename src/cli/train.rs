@@ -36,13 +36,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "resume")]
     batch: Option<usize>,
     /// Learning rate
-    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(long, conflicts_with = "resume", allow_hyphen_values = true)]
     lr: Option<f32>,
     /// Momentum
-    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(long, conflicts_with = "resume", allow_hyphen_values = true)]
     momentum: Option<f32>,
     /// Weight decay, never on slopes and biases
-    #[arg(long, conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(long, conflicts_with = "resume", allow_hyphen_values = true)]
     weight_decay: Option<f32>,
     /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR
     #[arg(long, conflicts_with = "resume")]
@@ -117,8 +117,8 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
     let dataset = data::load(data, checkpoint.progress.seed).map_err(Failure::failed)?;
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
-    let folder = RunFolder::resume(path, checkpoint.progress.epoch).map_err(Failure::failed)?;
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
+    let folder = RunFolder::resume(path, trainer.progress().epoch).map_err(Failure::failed)?;
     go(args, trainer, folder, &dataset, stop)
 }
 

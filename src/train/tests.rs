@@ -101,6 +101,35 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
+fn progress_that_no_run_can_have_made_is_refused() {
+    let data = dataset();
+    let mut trainer = Trainer::new(Model::parse(MODEL).unwrap(), &data, 7, Isa::Portable).unwrap();
+    trainer.run(Some(6), &AtomicBool::new(false), &mut quiet).unwrap();
+    let good = trainer.checkpoint();
+    assert_eq!((good.progress.epoch, good.progress.step), (1, 2));
+    let resumes = |change: &dyn Fn(&mut Progress)| {
+        let mut checkpoint = good.clone();
+        change(&mut checkpoint.progress);
+        Trainer::resume(checkpoint, &data, Isa::Portable).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(resumes(&|_| ()), Ok(()));
+    for (i, change) in [
+        (|p| p.steps = u64::MAX) as fn(&mut Progress),
+        |p| p.step = 5,
+        |p| p.epoch = u32::MAX,
+        |p| p.correct = 9,
+        |p| p.loss = f64::INFINITY,
+        |p| p.schedule.factor = f32::NAN,
+        |p| p.schedule.waited = 2,
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(resumes(change).is_err_and(|e| e.starts_with("no ")), "change {i}");
+    }
+}
+
+#[test]
 fn the_folder_keeps_its_records_and_its_pictures() {
     let data = dataset();
     let home = tempfile::tempdir().unwrap();
