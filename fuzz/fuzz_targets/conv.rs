@@ -1,10 +1,10 @@
-//! Small convolutions in all three directions, on every instruction set of the machine, with whole and with forced
-//! tiny blocks: the bits are those of the naive loops.
+//! Small convolutions in all three directions, by every algorithm, on every instruction set of the machine, with whole
+//! and with forced tiny blocks: the bits are those of the naive loops.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rectify_kernels::conv::{BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
 use rectify_kernels::{Buffer, ConvShape, Dims, Error, Isa, layout, reference};
 
 /// What the fuzzer draws; every number is folded into its range.
@@ -18,6 +18,7 @@ struct Draw {
     stride: [u8; 2],
     pad: [u8; 4],
     dilation: [u8; 2],
+    algorithm: u8,
     blocking: Option<[u8; 2]>,
     seed: u32,
     specials: Vec<(u8, u16)>,
@@ -94,14 +95,19 @@ fn check(draw: &Draw) -> Result<(), Error> {
     }
     let (x, w) = (draw.numbers(0, s.input().plain_len()), draw.numbers(1, s.weight_len()));
     let dy = draw.numbers(2, s.output().plain_len());
-    let y = reference::conv::forward(&s, &x, &w)?;
-    let dx = reference::conv::backward_data(&s, &dy, &w)?;
+    let algorithm = Algorithm::ALL[usize::from(draw.algorithm) % Algorithm::ALL.len()];
+    let Ok(variant) = algorithm.variant(&s) else { return Ok(()) };
+    let y = match variant {
+        None => reference::conv::forward(&s, &x, &w)?,
+        Some(variant) => reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic])?,
+    };
     let dw = reference::conv::backward_weights(&s, &x, &dy)?;
     let (xb, dyb) = (blocked(s.input(), &x)?, blocked(s.output(), &dy)?);
     let blocking = draw
         .blocking
         .map(|[rows, vectors]| Blocking { rows: 1 + rows as usize % 5, vectors: 1 + vectors as usize % 4 });
-    let options = Options { blocking };
+    let options = Options { algorithm, blocking, ..Options::default() };
+    let direct = Options { algorithm: Algorithm::Direct, ..options };
     for isa in Isa::available() {
         let plan = Forward::new(isa, &s, &options)?;
         let mut packed = Buffer::zeroed(plan.packed_len());
@@ -110,14 +116,19 @@ fn check(draw: &Draw) -> Result<(), Error> {
         plan.run(&xb, &packed, Epilogue::None, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
         same("forward", isa, &plain(s.output(), &out)?, &y);
 
-        let plan = BackwardData::new(isa, &s, &options)?;
+        // Winograd serves fewer gradients than outputs: where the padding is wider than the kernel reaches.
+        let plan = BackwardData::new(isa, &s, &options).or_else(|_| BackwardData::new(isa, &s, &direct))?;
+        let dx = match plan.variant() {
+            None => reference::conv::backward_data(&s, &dy, &w)?,
+            Some(variant) => reference::winograd::backward_data(variant, &s, &dy, &w)?,
+        };
         let mut packed = Buffer::zeroed(plan.packed_len());
         plan.pack(&w, &mut packed)?;
         let mut out = Buffer::from_slice(&vec![f32::NAN; s.input().blocked_len()]);
         plan.run(&dyb, &packed, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
         same("backward-data", isa, &plain(s.input(), &out)?, &dx);
 
-        let plan = BackwardWeights::new(isa, &s, &options)?;
+        let plan = BackwardWeights::new(isa, &s, &direct)?;
         let mut out = vec![f32::NAN; s.weight_len()];
         plan.run(&xb, &dyb, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
         same("backward-weights", isa, &out, &dw);

@@ -13,7 +13,7 @@ pub struct Args {
     /// The checkpoint
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// `shapes`, or a directory: CIFAR-10 in binary, train|test/CLASS/*.jpg|png, or IDX
+    /// `shapes`, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
     #[arg(long, value_name = "shapes|PATH", default_value = "shapes")]
     data: String,
     /// Threads [default: one for each processor core]

@@ -22,7 +22,7 @@ pub struct Args {
     /// shapes-small]
     #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 in binary, train|test/CLASS/*.jpg|png, or IDX
+    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
     /// [default: shapes]
     #[arg(long, value_name = "shapes|PATH")]
     data: Option<String>,
