@@ -40,6 +40,9 @@ pub struct Args {
     /// Compares the results with the naive reference; exit code 1 if a problem fails
     #[arg(long)]
     pub check: bool,
+    /// Times every algorithm that serves a problem; exit code 1 if auto's choice is more than 10 % slower than the best
+    #[arg(long, conflicts_with_all = ["algorithm", "json"])]
+    pub audit: bool,
     /// Writes a line of JSON a problem
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -49,6 +52,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let options = options(&args)?;
     let problems = problems(&args)?;
+    if args.audit {
+        return audit(&problems, args.direction, &options);
+    }
     let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
     let table = Table::new(&problems, &args);
     let threads = if options.threads == 1 { "thread" } else { "threads" };
@@ -78,6 +84,41 @@ fn parse_layout(text: &str) -> Result<Layout, String> {
         "blocked" => Ok(Layout::Blocked),
         "nchw" => Ok(Layout::Nchw),
         _ => Err("expected blocked or nchw".into()),
+    }
+}
+
+/// How much slower than the best algorithm auto's choice may be.
+const AUDIT: f64 = 1.1;
+
+/// Times every algorithm on every problem.
+fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Result<(), Failure> {
+    let width = problems.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).max("problem".len());
+    let columns = Algorithm::ALL.map(|a| format!("{:>18}", a.name())).concat();
+    say(format_args!("{direction}, {}, ratio to the FMA peak\n{:<width$}{columns}", options.isa, "problem"))?;
+    let mut failed = Vec::new();
+    for problem in problems {
+        let label = problem.label();
+        let ratio = |algorithm| match bench::run(problem, direction, &Options { algorithm, ..options.clone() }) {
+            Ok(record) => Ok(record.ratio_to_peak),
+            // An algorithm that does not serve the shape is none to choose.
+            Err(BenchError::Kernel(rectify_kernels::Error::Shape { .. })) => Ok(None),
+            Err(e) => Err(with_context(failure(e), &label)),
+        };
+        let mut ratios = Vec::new();
+        for algorithm in Algorithm::ALL {
+            ratios.push(ratio(algorithm)?);
+        }
+        let cell = |r: &Option<f64>| r.map_or(format!("{:>18}", "-"), |r| format!("{r:>18.3}"));
+        say(format_args!("{label:<width$}{}", ratios.iter().map(cell).collect::<String>()))?;
+        let best = ratios.iter().flatten().copied().fold(0.0, f64::max);
+        if let Some(chosen) = ratios[0].filter(|&chosen| chosen * AUDIT < best) {
+            failed.push(format!("{label}: {chosen:.3} of the peak, but {best:.3} can be had"));
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::failed(format_args!("auto chose badly: {}", failed.join("; "))))
     }
 }
 
