@@ -153,8 +153,8 @@ fn models_in_toml() {
         ("\"prelu\"", "\"prelu\"\nslope = nan", 2, "line 13: slope = NaN"),
         ("\"tiny\"", "", 2, "line 1: "),
         ("input = [3, 32, 32]", "input = [3, 0, 32]", 2, "input = 1×3×0×32"),
-        // More than any machine has; a sum that no slice could hold is refused before.
-        ("outputs = 12", "outputs = 100000000000", 1, "MiB, more than there is"),
+        // More than an address space has, and less than what no slice could hold.
+        ("outputs = 12", "outputs = 100000000000000", 1, "MiB, more than there is"),
         // What fits together, but not with the data.
         ("outputs = 12", "outputs = 11", 1, "\"tiny\" has 11"),
         ("input = [3, 32, 32]", "input = [3, 30, 32]", 1, "\"tiny\" takes 3×30×32"),
