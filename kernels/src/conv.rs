@@ -25,7 +25,7 @@ pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
-use crate::{ConvShape, Dims, Error, LANES};
+use crate::{ConvShape, Dims, Error};
 
 /// What happens to the sums before they are stored.
 #[derive(Debug)]
@@ -76,12 +76,15 @@ pub enum Layout {
     /// nChw16c ([`crate::Dims`]), as between layers.
     #[default]
     Blocked,
-    /// NCHW, as users have their images: for the first layer of a net, of at most 16 channels in one group. Converting
+    /// NCHW, as users have their images: for the first layer of a net, of at most 4 channels in one group. Converting
     /// it to blocks would blow it up. Served by the direct algorithm.
     Nchw,
 }
 
 impl Layout {
+    /// Channels of an image that is read from NCHW, at most.
+    pub const MOST_CHANNELS: usize = 4;
+
     /// Elements of the tensor.
     pub fn len(self, dims: &Dims) -> usize {
         match self {
@@ -98,8 +101,8 @@ impl Layout {
             Layout::Nchw if s.groups > 1 => {
                 refuse("groups", s.groups, "cannot be served from NCHW: it takes one group")
             }
-            Layout::Nchw if s.ic > LANES => {
-                refuse("ic", s.ic, "cannot be served from NCHW: it takes at most 16 channels")
+            Layout::Nchw if s.ic > Layout::MOST_CHANNELS => {
+                refuse("ic", s.ic, "cannot be served from NCHW: it takes at most 4 channels")
             }
             Layout::Nchw if matches!(algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate) => {
                 refuse("ic", s.ic, "cannot be served from NCHW by Winograd, only by the direct algorithm")

@@ -12,12 +12,9 @@ fn options(o: &Options) -> conv::Options {
     conv::Options { algorithm: o.algorithm, ..conv::Options::default() }
 }
 
-/// Channels of images that nets read as users have them, without a conversion to blocks.
-const FIRST_LAYER: usize = 4;
-
 /// Forward, with bias and PReLU. A first layer reads NCHW.
 pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let first = s.ic <= FIRST_LAYER && s.groups == 1;
+    let first = s.ic <= Layout::MOST_CHANNELS && s.groups == 1;
     let input = if first { Layout::Nchw } else { Layout::Blocked };
     let plan = conv::Forward::new(o.isa, s, &conv::Options { input, ..options(o) })?;
     let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));

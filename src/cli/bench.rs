@@ -98,21 +98,26 @@ fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Resul
     let mut failed = Vec::new();
     for problem in problems {
         let label = problem.label();
-        let ratio = |algorithm| match bench::run(problem, direction, &Options { algorithm, ..options.clone() }) {
-            Ok(record) => Ok(record.ratio_to_peak),
+        let run = |algorithm| match bench::run(problem, direction, &Options { algorithm, ..options.clone() }) {
+            Ok(record) => Ok(Some(record)),
             // An algorithm that does not serve the shape is none to choose.
             Err(BenchError::Kernel(rectify_kernels::Error::Shape { .. })) => Ok(None),
             Err(e) => Err(with_context(failure(e), &label)),
         };
-        let mut ratios = Vec::new();
+        let mut found = Vec::new();
         for algorithm in Algorithm::ALL {
-            ratios.push(ratio(algorithm)?);
+            found.push(run(algorithm)?);
         }
-        let cell = |r: &Option<f64>| r.map_or(format!("{:>18}", "-"), |r| format!("{r:>18.3}"));
-        say(format_args!("{label:<width$}{}", ratios.iter().map(cell).collect::<String>()))?;
-        let best = ratios.iter().flatten().copied().fold(0.0, f64::max);
-        if let Some(chosen) = ratios[0].filter(|&chosen| chosen * AUDIT < best) {
-            failed.push(format!("{label}: {chosen:.3} of the peak, but {best:.3} can be had"));
+        let ratio = |r: &Record| r.ratio_to_peak.unwrap_or(0.0);
+        let cell = |r: &Option<Record>| r.as_ref().map_or(format!("{:>18}", "-"), |r| format!("{:>18.3}", ratio(r)));
+        say(format_args!("{label:<width$}{}", found.iter().map(cell).collect::<String>()))?;
+        let Some(chosen) = &found[0] else { continue };
+        let others = found.iter().flatten().filter(|r| r.kernel != chosen.kernel);
+        if let Some(better) =
+            others.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).filter(|r| ratio(chosen) * AUDIT < ratio(r))
+        {
+            let (kernel, ratio) = (&better.kernel, ratio(better));
+            failed.push(format!("{label}: {} is slower than {kernel}, {ratio:.3} of the peak", chosen.kernel));
         }
     }
     if failed.is_empty() {

@@ -87,15 +87,12 @@ pub(super) fn folded(model: &Model) -> Result<Vec<Step>, ModelError> {
     Ok(steps)
 }
 
-/// Channels of images that a convolution reads as users have them: blocks of 16 would blow them up.
-const FEW: usize = 4;
-
 /// How the net's input lies: NCHW if one convolution alone reads it and can do so.
 pub(super) fn images(model: &Model, steps: &[Step], dims: Dims) -> Layout {
     let mut readers = steps.iter().filter(|s| s.from == 0 || s.add == Some(0));
     match (readers.next(), readers.next()) {
         (Some(Step { layer, add: None, .. }), None) => match &model.layers[*layer].op {
-            Op::Conv(conv, _) if conv.groups == 1 && dims.c <= FEW => Layout::Nchw,
+            Op::Conv(conv, _) if conv.groups == 1 && dims.c <= Layout::MOST_CHANNELS => Layout::Nchw,
             _ => Layout::Blocked,
         },
         _ => Layout::Blocked,

@@ -56,18 +56,45 @@ impl Algorithm {
     }
 }
 
-/// What [`Algorithm::Auto`] takes.
-///
-/// Winograd pays where its transforms, one for each block of input and of output channels, are small beside the products
-/// that they save, and where its tiles cover the image without much waste.
+/// Input channels from which on [`Algorithm::Auto`] considers Winograd; below, first layers read NCHW directly.
+const LEAST_CHANNELS: usize = super::Layout::MOST_CHANNELS + 1;
+
+/// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
+/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
+/// accurate variant too.
 fn auto(s: &ConvShape) -> Option<Variant> {
-    let variant = if s.kh == 2 { Variant::F3x2 } else { Variant::F4x3 };
-    let (rows, cols) = (s.oh(), s.ow());
-    let tiles = rows.div_ceil(variant.m()) * cols.div_ceil(variant.m());
-    let products = tiles * variant.n() * variant.n();
-    let wasteful = products * 5 > rows * cols * s.kh * s.kw * 4;
-    let enough = s.ic >= 32 && s.oc >= 32;
-    (winograd::check(variant, s).is_ok() && enough && !wasteful).then_some(variant)
+    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && winograd::check(*v, s).is_ok();
+    let mut best = (direct_cost(s), None);
+    for variant in [Variant::F4x3, Variant::F3x2, Variant::F2x3].into_iter().filter(serves) {
+        let cost = winograd_cost(variant, s);
+        if cost < 0.9 * best.0 {
+            best = (cost, Some(variant));
+        }
+    }
+    best.1
+}
+
+/// What it costs to read the weights, in products of each of them: from the second cache, the third, or memory.
+fn weights_cost(weights: usize) -> f64 {
+    match weights {
+        ..=0x4_0000 => 0.0,
+        ..=0x40_0000 => 4.0,
+        _ => 8.0,
+    }
+}
+
+/// Cost for each pair of channels: products, and reading the weights.
+fn direct_cost(s: &ConvShape) -> f64 {
+    let taps = s.kh * s.kw;
+    taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(taps * s.ic * s.oc))
+}
+
+/// The same with fewer products, but a transform for each block of input and of output channels.
+fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
+    let positions = variant.n() * variant.n();
+    let tiles = s.oh().div_ceil(variant.m()) * s.ow().div_ceil(variant.m());
+    let transforms = 12.0 / s.ic as f64 + 12.0 / s.oc as f64;
+    positions as f64 * (tiles as f64 * (1.0 + transforms) + weights_cost(positions * s.ic * s.oc))
 }
 
 impl std::fmt::Display for Algorithm {
