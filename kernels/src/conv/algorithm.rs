@@ -77,8 +77,8 @@ fn auto(s: &ConvShape) -> Option<Variant> {
 /// What it costs to read the weights, in products of each of them: from the second cache, the third, or memory.
 fn weights_cost(weights: usize) -> f64 {
     match weights {
-        ..=0x4_0000 => 0.0,
-        ..=0x40_0000 => 4.0,
+        0..0x4_0000 => 0.0,
+        0x4_0000..0x40_0000 => 4.0,
         _ => 8.0,
     }
 }
