@@ -22,6 +22,8 @@ use crate::rng::{self, Rng};
 use affine::{Affine, Spec};
 use apart::Apart;
 use fold::Norm;
+use std::time::{Duration, Instant};
+
 use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
 use rectify_kernels::pool::{self, PoolShape, SppShape};
@@ -86,6 +88,19 @@ struct Node {
     from: usize,
     add: Option<usize>,
     to: usize,
+    /// What its forward passes have taken since [`Net::profile`] was last called.
+    spent: Duration,
+}
+
+/// Where the time of forward passes went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerTime {
+    /// The layer.
+    pub layer: String,
+    /// The kernel of a convolution or fully connected layer; else what the layer does.
+    pub kernel: String,
+    /// Seconds of all passes.
+    pub seconds: f64,
 }
 
 impl Node {
@@ -162,7 +177,8 @@ impl Net {
             };
             let name = layer.name.clone();
             let (from, add, to) = (buffers.of[step.from], step.add.map(|a| buffers.of[a]), buffers.of[step.to]);
-            nodes.push(Node { name, kind, input: layout.len(&input), output, from, add, to });
+            let (input, spent) = (layout.len(&input), Duration::ZERO);
+            nodes.push(Node { name, kind, input, output, from, add, to, spent });
         }
         let threads = rayon::current_num_threads();
         let workspace = nodes.iter().map(|n| if let Kind::Affine(a) = &n.kind { a.workspace_len(threads) } else { 0 });
@@ -226,7 +242,7 @@ impl Net {
         }
         let training = self.mode == Mode::Training;
         for (place, node) in self.nodes.iter_mut().enumerate() {
-            let (ilen, olen) = (node.input, node.output.blocked_len());
+            let (start, ilen, olen) = (Instant::now(), node.input, node.output.blocked_len());
             let result = if let Kind::Dropout { rate, mask } = &mut node.kind {
                 let seed = Rng::at(dropout, rng::DROPOUT, place as u64, 0).next_u64();
                 let x = &mut self.activations[node.to][..olen];
@@ -248,8 +264,26 @@ impl Net {
                 }
             };
             result.map_err(node.fault())?;
+            node.spent += start.elapsed();
         }
         Ok(self.scores())
+    }
+
+    /// Where the time of the forward passes since the last call went, layer by layer.
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        let time = |node: &mut Node| LayerTime {
+            layer: node.name.clone(),
+            kernel: match &node.kind {
+                Kind::Affine(a) => a.kernel(),
+                Kind::Max { .. } => "max-pool".into(),
+                Kind::Average(_) => "average-pool".into(),
+                Kind::Spp { .. } => "spp".into(),
+                Kind::Dropout { .. } => "dropout".into(),
+                Kind::Norm(_) => "batch-norm".into(),
+            },
+            seconds: std::mem::take(&mut node.spent).as_secs_f64(),
+        };
+        self.nodes.iter_mut().map(time).collect()
     }
 
     /// The scores of the last forward pass.

@@ -4,7 +4,7 @@ use super::{BenchError, machine, timing};
 use crate::hyper::require;
 use crate::init::Init;
 use crate::model::Model;
-use crate::nn::{Mode, Net, NetError, Parameters, Role, reference};
+use crate::nn::{LayerTime, Mode, Net, NetError, Parameters, Role, reference};
 use crate::rng::{self, Rng};
 use rectify_kernels::{Isa, layout};
 use std::time::Instant;
@@ -26,6 +26,8 @@ pub struct InferOptions {
     pub seconds: f64,
     /// Whether to compare the first image's scores with [`reference::forward`].
     pub check: bool,
+    /// Whether to say where the time goes.
+    pub profile: bool,
     /// The instruction set.
     pub isa: Isa,
 }
@@ -46,7 +48,7 @@ impl InferOptions {
     }
 }
 
-/// The figures of a net's forward pass. Serialised it has all of its fields but `failure`.
+/// The figures of a net's forward pass. Serialised it has all of its fields but `failure` and `profile`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct InferRecord {
     /// Name of the net.
@@ -68,6 +70,9 @@ pub struct InferRecord {
     /// Why the check failed; `None` if it did not, or there was none.
     #[serde(skip)]
     pub failure: Option<String>,
+    /// Seconds of one pass by layer, if asked for.
+    #[serde(skip)]
+    pub profile: Vec<LayerTime>,
 }
 
 /// Measures the forward pass of a net with weights from He's initialisation on images of the standard normal
@@ -75,7 +80,7 @@ pub struct InferRecord {
 ///
 /// ```
 /// use rectify::{bench, kernels::Isa, model::Model};
-/// let options = bench::InferOptions { batch: 2, threads: 1, seconds: 0.0, check: true, isa: Isa::best()? };
+/// let options = bench::InferOptions { batch: 2, threads: 1, seconds: 0.0, check: true, profile: false, isa: Isa::best()? };
 /// let record = bench::infer(&Model::built_in("shapes-small")?, &options)?;
 /// assert_eq!(record.images_per_s, 2.0 / record.s_per_batch);
 /// assert!(record.max_rel_err.is_some() && record.failure.is_none());
@@ -90,7 +95,8 @@ pub fn infer(model: &Model, options: &InferOptions) -> Result<InferRecord, Bench
     let mut model = model.clone();
     model.training.init = Init::He;
     let multiplications = model.multiplications().map_err(NetError::from)?;
-    let (s_per_batch, max_rel_err) = machine::pool(options.threads)?.install(|| measure(&model, options))?;
+    let Found { s_per_batch, max_rel_err, profile } =
+        machine::pool(options.threads)?.install(|| measure(&model, options))?;
     Ok(InferRecord {
         batch: options.batch,
         threads: options.threads,
@@ -100,6 +106,7 @@ pub fn infer(model: &Model, options: &InferOptions) -> Result<InferRecord, Bench
         gflops: 2e-9 * multiplications * options.batch as f64 / s_per_batch,
         max_rel_err,
         failure: max_rel_err.and_then(verdict),
+        profile,
         model: model.name,
     })
 }
@@ -125,8 +132,14 @@ fn parameters(model: &Model) -> Result<Parameters, NetError> {
     Ok(parameters)
 }
 
-/// Median seconds of a pass, and the error where it is asked for.
-fn measure(model: &Model, options: &InferOptions) -> Result<(f64, Option<f64>), BenchError> {
+/// Median seconds of a pass, the error and the profile where they are asked for.
+struct Found {
+    s_per_batch: f64,
+    max_rel_err: Option<f64>,
+    profile: Vec<LayerTime>,
+}
+
+fn measure(model: &Model, options: &InferOptions) -> Result<Found, BenchError> {
     let &InferOptions { batch, seconds, check, isa, .. } = options;
     let parameters = parameters(model)?;
     let mut net = Net::new(model, isa, batch, Mode::Inference)?;
@@ -146,16 +159,19 @@ fn measure(model: &Model, options: &InferOptions) -> Result<(f64, Option<f64>), 
     while samples.len() < RUNS || begin.elapsed().as_secs_f64() < seconds {
         samples.push(once()?);
     }
-    let median = timing::median(samples);
+    let passes = samples.len() as f64 + 1.0;
+    let s_per_batch = timing::median(samples);
+    let mut profile = if options.profile { net.profile() } else { Vec::new() };
+    profile.iter_mut().for_each(|layer| layer.seconds /= passes);
     if !check {
-        return Ok((median, None));
+        return Ok(Found { s_per_batch, max_rel_err: None, profile });
     }
     let want = reference::forward(model, &parameters, 1, &pixels[..image_len])?;
     let largest = want.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     let error = |(&got, &want): (&f32, &f64)| (f64::from(got) - want).abs() / largest;
     // `f64::max` would pass a NaN by.
     let most = scores.iter().zip(&want).map(error).fold(0.0, |most, e| if e > most || e.is_nan() { e } else { most });
-    Ok((median, Some(most)))
+    Ok(Found { s_per_batch, max_rel_err: Some(most), profile })
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub struct Args {
     /// exit code 1 if they differ
     #[arg(long)]
     pub check: bool,
+    /// Says where the time goes, layer by layer
+    #[arg(long)]
+    pub profile: bool,
     /// Writes the figures as a line of JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -36,7 +39,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let isa = Isa::best().map_err(Failure::usage)?;
     let threads = args.threads.unwrap_or(Options::with_isa(isa).threads);
-    let options = InferOptions { batch: args.batch, threads, seconds: args.seconds, check: args.check, isa };
+    let (check, profile) = (args.check, args.profile);
+    let options = InferOptions { batch: args.batch, threads, seconds: args.seconds, check, profile, isa };
     options.validate().map_err(failure)?;
     let model = Model::load(&args.model).map_err(model_failure)?;
     let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
@@ -47,6 +51,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     say(format_args!("{:>6} {:>10} {:>10} {:>9}{head}", "batch", "ms/batch", "images/s", "GFLOP/s"))?;
     let (ms, error) = (r.s_per_batch * 1e3, error(r.max_rel_err.map_or("-".into(), |e| format!("{e:.1e}"))));
     say(format_args!("{:>6} {ms:>10.3} {:>10.2} {:>9.1}{error}", r.batch, r.images_per_s, r.gflops))?;
+    let width = r.profile.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0);
+    for l in &r.profile {
+        let share = 100.0 * l.seconds / r.s_per_batch;
+        say(format_args!("{:<width$} {:>10.3} ms {share:>5.1} %  {}", l.layer, l.seconds * 1e3, l.kernel))?;
+    }
     if let Some(json) = &mut json {
         json.line(&r).map_err(failure)?;
     }

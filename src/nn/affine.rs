@@ -124,7 +124,6 @@ impl Affine {
     }
 
     /// The kernel that computes it.
-    #[cfg(test)]
     pub(super) fn kernel(&self) -> String {
         both!(&self.forward, p => p.kernel())
     }

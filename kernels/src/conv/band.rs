@@ -13,6 +13,11 @@ use std::ops::Range;
 /// Weights of a chunk that stay in the second cache while tile after tile uses them: 256 KiB.
 const WEIGHTS: usize = 1 << 16;
 
+/// What an epilogue does beside bias and PReLU: nothing, keep the pre-activation, add a shortcut.
+const PLAIN: u8 = 0;
+const KEEP: u8 = 1;
+const ADD: u8 = 2;
+
 /// Bias, slopes (each 16 for a block of output channels), the tensor to add and where the pre-activation goes: the
 /// epilogue's pointers, null for what there is not.
 #[derive(Clone, Copy)]
@@ -215,22 +220,24 @@ impl Band<'_> {
         let ragged = step.block + J == self.pass.out_blocks() && self.valid < LANES;
         // SAFETY: the caller's promise.
         unsafe {
-            if !shortcut.is_null() || ragged {
+            if step.last && (ragged || !shortcut.is_null() && !pre.is_null()) {
                 return self.store_slowly::<S, I, J>(s, acc, y, step);
             }
-            match (step.first, step.last, pre.is_null()) {
-                (true, false, _) => self.store_fast::<S, I, J, true, false, false>(s, acc, y, step),
-                (false, false, _) => self.store_fast::<S, I, J, false, false, false>(s, acc, y, step),
-                (true, true, true) => self.store_fast::<S, I, J, true, true, false>(s, acc, y, step),
-                (false, true, true) => self.store_fast::<S, I, J, false, true, false>(s, acc, y, step),
-                (true, true, false) => self.store_fast::<S, I, J, true, true, true>(s, acc, y, step),
-                (false, true, false) => self.store_fast::<S, I, J, false, true, true>(s, acc, y, step),
+            match (step.first, step.last, shortcut.is_null(), pre.is_null()) {
+                (true, false, ..) => self.store_fast::<S, I, J, true, false, PLAIN>(s, acc, y, step),
+                (false, false, ..) => self.store_fast::<S, I, J, false, false, PLAIN>(s, acc, y, step),
+                (true, true, true, true) => self.store_fast::<S, I, J, true, true, PLAIN>(s, acc, y, step),
+                (false, true, true, true) => self.store_fast::<S, I, J, false, true, PLAIN>(s, acc, y, step),
+                (true, true, true, false) => self.store_fast::<S, I, J, true, true, KEEP>(s, acc, y, step),
+                (false, true, true, false) => self.store_fast::<S, I, J, false, true, KEEP>(s, acc, y, step),
+                (true, true, false, _) => self.store_fast::<S, I, J, true, true, ADD>(s, acc, y, step),
+                (false, true, false, _) => self.store_fast::<S, I, J, false, true, ADD>(s, acc, y, step),
             }
         }
     }
 
-    /// Whole blocks without a shortcut: what nearly every tile is, with all questions answered beforehand, so that the
-    /// sums stay in their registers.
+    /// Whole blocks: what nearly every tile is, with all questions answered beforehand, so that the sums stay in their
+    /// registers.
     #[inline(always)]
     unsafe fn store_fast<
         S: Simd,
@@ -238,7 +245,7 @@ impl Band<'_> {
         const J: usize,
         const FIRST: bool,
         const LAST: bool,
-        const KEEP: bool,
+        const EXTRA: u8,
     >(
         &self,
         s: S,
@@ -258,8 +265,11 @@ impl Band<'_> {
                     }
                     if LAST {
                         v = s.add(v, bias);
-                        if KEEP {
+                        if EXTRA == KEEP {
                             s.store(self.finish.pre.add(at + y[i]), v);
+                        }
+                        if EXTRA == ADD {
+                            v = s.add(v, s.load(self.finish.shortcut.add(at + y[i])));
                         }
                         v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
                     }
