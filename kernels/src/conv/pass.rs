@@ -125,12 +125,17 @@ impl Pass {
 
     /// Lists the runs: segments in the order of the sums, neighbours in memory merged, cut where chunks end.
     fn walk(&mut self) {
+        if self.depthwise {
+            // It walks over the taps themselves.
+            self.k = self.rows.taps.len() * self.cols.taps.len();
+            return;
+        }
         let (strides, lanes) = (self.in_strides(), self.in_lanes());
         let (low_row, low_col) = if self.copy { (self.rows.low(), self.cols.low()) } else { (0, 0) };
         let mut start = Chunk { runs: 0..0, k: 0 };
         let mut segments = 0;
-        for block in 0..if self.depthwise { 1 } else { blocks(self.gic) } {
-            let len = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
+        for block in 0..blocks(self.gic) {
+            let len = LANES.min(self.gic - block * LANES);
             for row in &self.rows.taps {
                 for col in &self.cols.taps {
                     if segments == CHUNK {
@@ -146,7 +151,7 @@ impl Pass {
                         len,
                     };
                     match self.runs[start.runs.start..].last_mut() {
-                        Some(last) if !self.depthwise && last.x + last.len == run.x => last.len += len,
+                        Some(last) if last.x + last.len == run.x => last.len += len,
                         _ => self.runs.push(run),
                     }
                     self.k += len;
