@@ -39,12 +39,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 /// Gives a temporary file the permissions that files usually have.
 #[cfg(unix)]
-fn readable(file: &std::fs::File) -> io::Result<()> {
+pub(crate) fn readable(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-fn readable(_: &std::fs::File) -> io::Result<()> {
+pub(crate) fn readable(_: &std::fs::File) -> io::Result<()> {
     Ok(())
 }

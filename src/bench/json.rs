@@ -48,6 +48,7 @@ impl JsonFile {
     pub fn finish(self) -> Result<(), BenchError> {
         let JsonFile { path, file } = self;
         file.as_file().sync_all().map_err(|e| refusal(&path, e))?;
+        crate::file::readable(file.as_file()).map_err(|e| refusal(&path, e))?;
         file.persist(&path).map(drop).map_err(|e| refusal(&path, e.error))
     }
 }
