@@ -2,7 +2,7 @@
 //!
 //! Between the layers lie blocked tensors (nChw16c). For training every layer keeps its output; for inference a few
 //! buffers take turns, and batch norms are folded into the convolutions and fully connected layers beside them. A forward
-//! or backward pass allocates nothing.
+//! pass allocates nothing.
 
 mod affine;
 mod apart;
