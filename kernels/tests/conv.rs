@@ -122,6 +122,24 @@ fn check_winograd(s: &ConvShape) {
     }
 }
 
+/// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are.
+#[test]
+fn winograd_by_blocks_of_tiles() {
+    let s = ConvShape::square(4, 20, 20, 18, 3, 1, 1);
+    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+    let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
+    let want = forward(&s, options.algorithm, &x, &w, &vec![0.0; s.ic]);
+    for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [1, 2, 5].map(|threads| (isa, threads))) {
+        let plan = Forward::new(isa, &s, &options).unwrap();
+        let (mut packed, mut y) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(s.output().blocked_len()));
+        plan.pack(&w, &mut packed).unwrap();
+        let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
+        let blocked = to_blocked(&s.input(), &x);
+        with_threads(threads, || plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
+        assert_bits(&format!("{isa} {threads}"), &from_blocked(&s.output(), &y), &want);
+    }
+}
+
 #[test]
 fn winograd_edges() {
     let square = ConvShape::square;

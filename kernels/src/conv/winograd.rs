@@ -2,7 +2,8 @@
 //!
 //! Tiles are taken block by block: a block's inputs are transformed, then for each panel of output channels the
 //! products at all positions are summed over the input channels (a small matrix product each) and transformed back, with
-//! bias and PReLU, before the next panel. So products never leave the second cache, and transformed inputs rarely.
+//! bias and PReLU, before the next panel. So products stay near, while the
+//! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more.
 
 mod body;
 mod transform;
