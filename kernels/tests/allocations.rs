@@ -116,6 +116,15 @@ fn convolution(isa: Isa, s: &ConvShape) {
         }
     });
 
+    let nchw = Options { input: conv::Layout::Nchw, output: conv::Layout::Nchw, ..Options::default() };
+    let plan = conv::Forward::new(isa, s, &nchw).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
+    let packed_nchw = Buffer::zeroed(plan.packed_len());
+    let (image, mut planes) = (vec![1.0; input.plain_len()], vec![0.0; output.plain_len()]);
+    check(&format!("forward of NCHW {s:?}"), isa, || {
+        plan.run(&image, &packed_nchw, Epilogue::Bias(&bias), &mut planes, &mut workspace).unwrap();
+    });
+
     let plan = conv::BackwardData::new(isa, s, &Options::default()).unwrap();
     let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
     plan.pack(&w, &mut packed).unwrap();
