@@ -9,6 +9,7 @@ mod common;
 
 use common::{noise, to_blocked};
 use rectify_kernels::conv::{self, Epilogue, Options};
+use rectify_kernels::elementwise::Rates;
 use rectify_kernels::linear::{self, LinearShape};
 use rectify_kernels::pool::{self, PoolShape};
 use rectify_kernels::{Buffer, ConvShape, Dims, Isa, prelu};
@@ -135,24 +136,25 @@ fn fully_connected(isa: Isa, s: &LinearShape) {
     let (x, dy, bias) = (to_blocked(&input, &x), to_blocked(&output, &dy), noise(s.outputs, 4));
 
     let plan = linear::Forward::new(isa, s).unwrap();
-    let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
-    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut y = Buffer::zeroed(output.blocked_len());
     check("linear forward", isa, || {
         let epilogue = Epilogue::BiasPrelu { bias: &bias, slopes: &[0.25] };
-        plan.run(&x, &packed, epilogue, &mut y, &mut workspace).unwrap();
+        plan.run(&x, &w, epilogue, &mut y, &mut workspace).unwrap();
     });
 
     let plan = linear::BackwardData::new(isa, s).unwrap();
-    let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
-    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut dx = Buffer::zeroed(input.blocked_len());
-    check("linear backward-data", isa, || plan.run(&dy, &packed, &mut dx, &mut workspace).unwrap());
+    check("linear backward-data", isa, || plan.run(&dy, &w, &mut dx, &mut workspace).unwrap());
 
     let plan = linear::BackwardWeights::new(isa, s).unwrap();
     let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut dw = Buffer::zeroed(s.weight_len());
     check("linear backward-weights", isa, || plan.run(&x, &dy, &mut dw, &mut workspace).unwrap());
+    let (mut w, mut velocity) = (w, dw.clone());
+    let rates = Rates { lr: 0.1, momentum: 0.9, weight_decay: 1e-3 };
+    check("linear step", isa, || plan.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace).unwrap());
 }
 
 fn rectifier(isa: Isa, d: Dims) {
