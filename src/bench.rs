@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::data::DataError;
 use crate::hyper::HyperError;
 use crate::memory::{self, MemoryError};
 use crate::nn::NetError;
@@ -30,7 +31,7 @@ mod train;
 
 pub use infer::{InferOptions, InferRecord, infer};
 pub use json::JsonFile;
-pub use train::{TrainOptions, TrainRecord, train};
+pub use train::{TrainOptions, TrainProfile, TrainRecord, train};
 
 /// What is measured on a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,6 +212,21 @@ pub enum BenchError {
     /// The loss of random labels is infinite or no number, so that the steps are not those of a net that learns.
     #[error("the loss became {0}")]
     Loss(f64),
+    /// A data set has images of another size, other classes, or fewer images than a batch.
+    #[error(
+        "data set {data:?} does not fit model {model:?}: another size of images or other classes, or fewer than {batch} images"
+    )]
+    Data {
+        /// The data set.
+        data: String,
+        /// The net.
+        model: String,
+        /// Images a step.
+        batch: usize,
+    },
+    /// The images are refused.
+    #[error(transparent)]
+    Images(#[from] DataError),
     /// A kernel refuses the problem.
     #[error(transparent)]
     Kernel(#[from] Error),
