@@ -163,6 +163,8 @@ pub struct Record {
     pub ratio_to_peak: Option<f64>,
     /// PReLU: GB/s, counting a read and a write (forward) or two reads and a write (backward) of the tensor.
     pub gbytes_per_s: Option<f64>,
+    /// PReLU backward: GB/s of the plain addition `g += y` of the same tensors, by turns with it.
+    pub add_gbytes_per_s: Option<f64>,
     /// Checked: the largest error relative to the largest output, both against the reference in `f64`.
     pub max_rel_err: Option<f64>,
     /// Checked: whether the bits equal those of the reference in `f32`, which sums in the same order.
@@ -271,6 +273,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         peak_gflops: measured.peak_gflops,
         ratio_to_peak: gflops.zip(measured.peak_gflops).map(|(ours, peak)| ours / peak),
         gbytes_per_s: measured.bytes.map(|bytes| bytes / measured.median_s / 1e9),
+        add_gbytes_per_s: measured.bytes.zip(measured.plain_s).map(|(bytes, seconds)| bytes / seconds / 1e9),
         max_rel_err: verdict.max_rel_err,
         exact: verdict.exact,
         failure: verdict.failure,
@@ -282,6 +285,8 @@ struct Measured {
     kernel: String,
     median_s: f64,
     peak_gflops: Option<f64>,
+    /// Median seconds of what it is compared with.
+    plain_s: Option<f64>,
     /// Bytes that a run moves, where the figure is a bandwidth.
     bytes: Option<f64>,
     verdict: Option<check::Verdict>,

@@ -54,6 +54,21 @@ def tensors(net):
     return {f"{part(i)}.{name}": p for i, layer in enumerate(layers) for name, p in layer.named_parameters()}
 
 
+def condition(net):
+    """Weights that neither blow the signal up (He et al. 2015, Eq. 15 with slopes of 0.25) nor start with large scores.
+
+    With large ones the first steps are chaotic: PyTorch in float32 is then off by half a percent from itself in float64
+    after ten steps, since a rounding now and then turns a rectifier or a maximum over."""
+    import torch
+    from torch import nn
+    with torch.no_grad():
+        layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight, a=0.25)
+            layer.bias.zero_()
+        layers[-1].weight *= 0.1
+
+
 def save(named, path):
     """A safetensors file: the length of a header, the header in JSON, the numbers."""
     header, numbers = {}, b""
@@ -101,7 +116,7 @@ def main():
     p.add_argument("--data", type=pathlib.Path, required=True, metavar="PATH", help="a folder of CIFAR-10")
     p.add_argument("--steps", type=int, default=50, help="steps (default 50)")
     p.add_argument("--batch", type=int, default=64, help="images a step (default 64)")
-    p.add_argument("--lr", type=float, default=0.003, help="learning rate (default 0.003)")
+    p.add_argument("--lr", type=float, default=0.0005, help="learning rate (default 0.0005)")
     p.add_argument("--momentum", type=float, default=0.9, help="momentum (default 0.9)")
     p.add_argument("--weight-decay", type=float, default=5e-4, help="weight decay (default 0.0005)")
     p.add_argument("--tolerance", type=float, default=1e-3, help="largest relative difference (default 0.001)")
@@ -130,6 +145,7 @@ def main():
     shape = (1, 3, 1, 1)
     x = torch.from_numpy(((scaled - mean.reshape(shape).astype(numpy.float64)) / std.reshape(shape)).astype(numpy.float32))
     net = models.build("cifar13")
+    condition(net)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "data").mkdir()

@@ -12,7 +12,7 @@ use rectify_kernels::conv::{self, Epilogue, Options};
 use rectify_kernels::elementwise::Rates;
 use rectify_kernels::linear::{self, LinearShape};
 use rectify_kernels::pool::{self, PoolShape};
-use rectify_kernels::{Buffer, ConvShape, Dims, Isa, prelu};
+use rectify_kernels::{Buffer, ConvShape, Dims, Isa, loss, prelu};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -186,6 +186,16 @@ fn pooling(isa: Isa, s: &PoolShape) {
     });
 }
 
+fn cross_entropy(isa: Isa, n: usize, classes: usize) {
+    let d = Dims { n, c: classes, h: 1, w: 1 };
+    let scores = to_blocked(&d, &noise(d.plain_len(), 1));
+    let (labels, mut gradient) = (vec![1; n], scores.clone());
+    check("cross-entropy", isa, || {
+        loss::softmax_cross_entropy(d, &scores, &labels, None).unwrap();
+        loss::softmax_cross_entropy(d, &scores, &labels, Some(&mut gradient)).unwrap();
+    });
+}
+
 #[test]
 fn no_run_allocates() {
     let square = ConvShape::square;
@@ -216,6 +226,7 @@ fn no_run_allocates() {
                 rectifier(isa, d);
                 pooling(isa, &PoolShape { pad_top: 1, ..PoolShape::square(d, 3, 2) });
                 pooling(isa, &PoolShape::global(d));
+                cross_entropy(isa, 300, 40);
             }
         });
     }
