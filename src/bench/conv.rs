@@ -81,5 +81,12 @@ fn finish(
 ) -> Result<Measured, BenchError> {
     let verdict = verdict.transpose()?;
     let timing = timing::measure(o.isa, o.seconds, once)?;
-    Ok(Measured { kernel, median_s: timing.median_s, peak_gflops: Some(timing.peak_gflops), bytes: None, verdict })
+    Ok(Measured {
+        kernel,
+        median_s: timing.median_s,
+        plain_s: None,
+        peak_gflops: Some(timing.peak_gflops),
+        bytes: None,
+        verdict,
+    })
 }

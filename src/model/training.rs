@@ -27,6 +27,8 @@ pub struct Training {
     pub flip: bool,
     /// Shift images by up to this many pixels.
     pub crop: usize,
+    /// Take the images in a random order, another one in each epoch.
+    pub shuffle: bool,
 }
 
 impl Default for Training {
@@ -41,6 +43,7 @@ impl Default for Training {
             init: Init::He,
             flip: false,
             crop: 0,
+            shuffle: true,
         }
     }
 }

@@ -154,3 +154,39 @@ fn the_folder_keeps_its_records_and_its_pictures() {
     std::fs::write(path.join("metrics.jsonl"), "{}\n").unwrap();
     assert!(RunFolder::resume(&path, 1).unwrap_err().to_string().contains("line 1"));
 }
+
+#[test]
+fn a_step_is_the_gradients_and_then_the_update() {
+    // A fully connected layer over pixels, too, whose update is fused.
+    let over_pixels = MODEL.replace("[[layer]]\nname = \"pool\"\ntype = \"global-average-pool\"\n", "");
+    assert_ne!(over_pixels, MODEL);
+    for text in [MODEL, &over_pixels] {
+        let model = Model::parse(text).unwrap();
+        for batch in [4, 9, 40] {
+            let mut rng = Rng::new(1, 99);
+            let pixels: Vec<f32> = (0..batch * 3 * 36).map(|_| rng.normal()).collect();
+            let labels: Vec<u32> = (0..batch as u32).map(|i| i % 3).collect();
+            let isa = Isa::best().unwrap();
+            let mut stepper = Stepper::new(&model, isa, batch, 1).unwrap();
+            let mut parameters = stepper.parameters().clone();
+            let mut sgd = Sgd::new(&model.training, &parameters);
+            for _ in 0..3 {
+                let kept = stepper.gradients(&pixels, &labels).unwrap();
+                let gradients = stepper.last_gradients().to_vec();
+                let mut descent = sgd.descent(&mut parameters, stepper.lr);
+                for (place, gradient) in gradients.iter().enumerate() {
+                    assert!(gradient.iter().any(|&g| g != 0.0));
+                    descent.apply(isa, place, gradient).unwrap();
+                }
+                assert_eq!(stepper.step(&pixels, &labels).unwrap(), kept);
+                for (p, want) in stepper.parameters().iter().zip(parameters.iter()) {
+                    assert!(
+                        p.value.iter().map(|v| v.to_bits()).eq(want.value.iter().map(|v| v.to_bits())),
+                        "{}",
+                        p.name
+                    );
+                }
+            }
+        }
+    }
+}
