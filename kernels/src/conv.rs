@@ -16,8 +16,6 @@ mod narrow;
 mod pass;
 mod run;
 mod tile;
-mod tree;
-mod weight_chunk;
 mod winograd;
 
 pub use algorithm::Algorithm;

@@ -3,6 +3,7 @@
 use num_traits::Float;
 use rectify::model::{Activation, Model, Op};
 use rectify::rng::{self, Rng};
+use rectify_kernels::conv::{self, Options};
 use rectify_kernels::pool::PoolShape;
 use rectify_kernels::{ConvShape, Dims, Isa, LANES, blocks, dropout, reference};
 
@@ -89,7 +90,10 @@ impl Affine {
 
     fn forward<T: Float>(&self, x: &[T], w: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::forward(s, x, w),
+            Affine::Conv(s) => match conv::Forward::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                None => reference::conv::forward(s, x, w),
+                Some(variant) => reference::winograd::forward(variant, s, x, w, &vec![T::zero(); s.ic]),
+            },
             Affine::Linear(s, d) => {
                 reference::conv::forward(s, &to_blocked(d, x), &to_blocked(&Dims { n: s.oc, ..*d }, w))
             }
@@ -99,7 +103,13 @@ impl Affine {
 
     fn backward_data<T: Float>(&self, dy: &[T], w: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_data(s, dy, w).unwrap(),
+            Affine::Conv(s) => {
+                match conv::BackwardData::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                    None => reference::conv::backward_data(s, dy, w),
+                    Some(variant) => reference::winograd::backward_data(variant, s, dy, w),
+                }
+                .unwrap()
+            }
             Affine::Linear(s, d) => {
                 let w = to_blocked(&Dims { n: s.oc, ..*d }, w);
                 from_blocked(d, &reference::conv::backward_data(s, dy, &w).unwrap())
@@ -109,12 +119,26 @@ impl Affine {
 
     fn backward_weights<T: Float>(&self, x: &[T], dy: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_weights(s, x, dy).unwrap(),
+            Affine::Conv(s) => {
+                match conv::BackwardWeights::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                    None => reference::conv::backward_weights(s, x, dy),
+                    Some(variant) => reference::winograd::backward_weights(variant, s, x, dy),
+                }
+                .unwrap()
+            }
             Affine::Linear(s, d) => {
                 let dw = reference::conv::backward_weights(s, &to_blocked(d, x), dy).unwrap();
                 from_blocked(&Dims { n: s.oc, ..*d }, &dw)
             }
         }
+    }
+
+    /// Whether a convolution takes Winograd in the forward pass, for the input's and for the weights' gradient.
+    fn is_winograd(&self) -> [bool; 3] {
+        let (s, isa, o) = (self.shape(), Isa::Portable, Options::default());
+        let forward = conv::Forward::new(isa, s, &o).unwrap().variant();
+        let data = conv::BackwardData::new(isa, s, &o).unwrap().variant();
+        [forward, data, conv::BackwardWeights::new(isa, s, &o).unwrap().variant()].map(|v| v.is_some())
     }
 }
 
@@ -267,6 +291,17 @@ impl Walk {
         gradients.reverse();
         sizes.reverse();
         [gradients, sizes]
+    }
+
+    /// How many convolutions take Winograd in the forward pass, for the input's and for the weights' gradient.
+    pub fn winograd(&self) -> [usize; 3] {
+        let mut count = [0; 3];
+        for (layer, &d) in self.model.layers.iter().zip(&self.dims) {
+            if let Some((affine @ Affine::Conv(_), _)) = Affine::new(&layer.op, d) {
+                affine.is_winograd().iter().zip(&mut count).for_each(|(&is, count)| *count += usize::from(is));
+            }
+        }
+        count
     }
 
     /// Roundings on the longest way from a pixel or a parameter to the scores, and on that way and back to a gradient,

@@ -6,7 +6,10 @@
 //! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more.
 
 mod body;
+mod spread;
 mod transform;
+mod weights;
+mod weights_body;
 
 use super::Options;
 use super::run::Call as Tensors;
@@ -16,6 +19,7 @@ use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use std::ops::Range;
+pub(super) use weights::Weights;
 
 /// Blocks of output channels whose products are summed before they are transformed back.
 const PANEL: usize = 4;
