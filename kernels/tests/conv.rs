@@ -95,7 +95,11 @@ fn check_backward_weights(s: &ConvShape, algorithm: Algorithm, x: &[f32], dy: &[
         Some(variant) => reference::winograd::backward_weights(variant, s, x, dy).unwrap(),
     };
     let (blocked, blocked_dy) = (to_blocked(&s.input(), x), to_blocked(&s.output(), dy));
-    for (isa, threads, options) in variations(algorithm) {
+    let variations = Isa::available().into_iter().flat_map(|isa| {
+        [1, 2, 3, 5].into_iter().flat_map(move |threads| BLOCKINGS.map(|blocking| (isa, threads, blocking)))
+    });
+    for (isa, threads, blocking) in variations {
+        let options = Options { algorithm, blocking, ..Options::default() };
         let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = BackwardWeights::new(isa, s, &options).unwrap();
         let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);

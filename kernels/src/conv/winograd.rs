@@ -61,8 +61,13 @@ struct Geometry {
 
 impl Geometry {
     fn new(variant: Variant, tiles: Range<usize>) -> Geometry {
+        Geometry::with(variant.n() * variant.n(), tiles)
+    }
+
+    /// With so many positions.
+    fn with(positions: usize, tiles: Range<usize>) -> Geometry {
         let position = (tiles.len() | 1) * LANES;
-        let block = variant.n() * variant.n() * position + LANES;
+        let block = positions * position + LANES;
         Geometry { first: tiles.start, tiles: tiles.len(), position, block }
     }
 }

@@ -1,6 +1,6 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
-use super::spread::{Source, gather_tile};
+use super::spread::{Source, Spread, gather_tile};
 use super::transform::{F2x3, F3x2, F4x3, Line};
 use super::{Call, Geometry, PANEL, Winograd};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
@@ -82,8 +82,9 @@ impl Body<'_> {
             pad_left: plan.pad_left,
         };
         let places = plan.places(self.geometry.first + tiles.start);
+        let to = Spread { rows: 0..N, v: self.v.wrapping_add(block * self.geometry.block), tiles };
         // SAFETY: the caller's promise.
-        unsafe { source.spread::<S, T, N, N>(s, &self.geometry, M, places, self.v, block, tiles) }
+        unsafe { source.spread::<S, T, N, N>(s, &self.geometry, M, places, block, to) }
     }
 
     /// The products of each position, summed over the input channels.

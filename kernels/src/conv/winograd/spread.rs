@@ -22,13 +22,21 @@ pub(super) struct Source<'a> {
     pub pad_left: usize,
 }
 
+/// Where the transforms of some tiles of a block of channels are written.
+#[derive(Debug, Clone)]
+pub(super) struct Spread {
+    /// Rows of positions that are wanted.
+    pub rows: Range<usize>,
+    /// `[position][tile][16]`, from the first wanted position on.
+    pub v: *mut f32,
+    pub tiles: Range<usize>,
+}
+
 impl Source<'_> {
-    /// Transforms tiles of `A × A` pixels, `step` apart, of one block of channels: `v` is `[block][position][tile][16]`.
+    /// Transforms tiles of `A × A` pixels, `step` apart, of one block of channels.
     ///
     /// # Safety
-    /// `x` is as long as `dims` says, the places lie in it, and `v` has room for the geometry's tiles.
-    // Each is one thing.
-    #[allow(clippy::too_many_arguments)]
+    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
     #[inline(always)]
     pub unsafe fn spread<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
         &self,
@@ -36,13 +44,32 @@ impl Source<'_> {
         g: &Geometry,
         step: usize,
         places: Places,
-        v: *mut f32,
         block: usize,
-        tiles: Range<usize>,
+        to: Spread,
+    ) {
+        // Without a choice all loops over the rows unroll.
+        // SAFETY: the caller's promise.
+        unsafe {
+            if to.rows == (0..B) {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, Spread { rows: 0..B, ..to });
+            } else {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, to);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn spread_rows<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+        &self,
+        s: S,
+        g: &Geometry,
+        step: usize,
+        places: Places,
+        block: usize,
+        Spread { rows: wanted, v, tiles }: Spread,
     ) {
         let d = &self.dims;
         let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
-        let v = v.wrapping_add(block * g.block);
         let row = d.w * LANES;
         let mut edge = [[0.0f32; LANES]; 36];
         for (tile, place) in tiles.zip(places) {
@@ -58,7 +85,7 @@ impl Source<'_> {
             // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
             unsafe {
                 if rows.len() == A && cols.len() == A {
-                    spread_tile::<S, T, A, B>(s, corner, row, to, g.position);
+                    spread_tile::<S, T, A, B>(s, corner, row, to, g.position, wanted.clone());
                 } else {
                     let pad = s.load(pads);
                     for (r, line) in edge.chunks_exact_mut(A).enumerate().take(A) {
@@ -68,7 +95,7 @@ impl Source<'_> {
                             s.write(pixel, if inside { s.load(from) } else { pad });
                         }
                     }
-                    spread_tile::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position);
+                    spread_tile::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
                 }
             }
         }
@@ -83,11 +110,11 @@ fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usiz
     (start, (-start).clamp(0, end as isize) as usize..end)
 }
 
-/// Transforms one tile of one block of channels, whose first pixel is at `from` and whose rows are `row` elements apart.
+/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows are `row` elements apart.
 ///
 /// # Safety
-/// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B²` positions, `position`
-/// apart.
+/// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,
+/// `position` apart.
 #[inline(always)]
 unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
     s: S,
@@ -95,6 +122,7 @@ unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
     row: usize,
     to: *mut f32,
     position: usize,
+    rows: Range<usize>,
 ) {
     let mut half = [[s.zero(); A]; B];
     for c in 0..A {
@@ -104,8 +132,8 @@ unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
             half[r][c] = column[r];
         }
     }
-    for (r, line) in half.into_iter().enumerate() {
-        for (c, v) in T::line(s, line).into_iter().enumerate() {
+    for (r, row) in rows.enumerate() {
+        for (c, v) in T::line(s, half[row]).into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { s.store(to.add((r * B + c) * position), v) };
         }

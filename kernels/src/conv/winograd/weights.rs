@@ -1,48 +1,67 @@
 //! The gradient of the weights by Winograd: the order of the sums is that of [`crate::reference::winograd`].
 //!
-//! Tiles are taken in blocks of whole chunks. A block's inputs and output gradients are transformed into the workspace,
-//! of which they take a part of the third cache. Then come the products: a *unit* is a few blocks of input channels by a few
-//! blocks of output channels, at all positions, whose sums stay in the second cache while the tiles pass, and are
-//! transformed to weights when the last block has. With one block a unit's sums are never stored elsewhere; with
-//! more all units' sums lie in the workspace. Threads share the channels to transform and the units, or a
-//! unit's positions; never the tiles.
+//! A thread takes a *share*: some blocks of channels of either side, at some rows of positions. It transforms the inputs and
+//! output gradients that it needs itself, for what another core has written comes from its cache no faster than from memory.
+//! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products: a
+//! *unit* is a few blocks of input channels by a few of output channels, whose sums at the share's positions stay in the
+//! second cache while the tiles pass. When the last block has passed, sums are transformed to weights: by the share
+//! if it has all positions, else once all shares are done. Threads never share out the tiles.
 
 use super::weights_body::{Body, Stage, Unit};
 use super::{Geometry, Winograd};
 use crate::conv::Options;
-use crate::conv::tile::{ROWS, parts};
+use crate::conv::tile::ROWS;
 use crate::reference::winograd::{TILES, Variant};
 use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Isa, LANES};
+use std::ops::Range;
 
 /// Blocks of channels, of the input or of the output, in a unit at most.
 const UNIT: usize = 4;
-/// Elements that a block's transforms should have at most: 16 MiB, a part of the third cache.
-const BLOCK: usize = 1 << 22;
-/// Units a thread from which on it does not matter whether threads get equally many.
-const EVEN: usize = 8;
+/// Elements that a block's transforms should have at most: 8 MiB, a part of the third cache.
+const BLOCK: usize = 1 << 21;
+/// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
+/// the other side's transforms are computed by each thread.
+const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
 #[derive(Debug, Clone)]
 pub(in crate::conv) struct Weights {
     /// The forward pass: the tiles are its.
     pub(super) forward: Winograd,
-    /// Tiles in a block: whole chunks.
-    tiles: usize,
+    /// Chunks in a block in place of those derived from the shape.
+    chunks: Option<usize>,
     /// Blocks of channels in a unit, at most.
     unit: usize,
+}
+
+/// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
+#[derive(Debug, Clone, Copy)]
+struct Split {
+    channels: usize,
+    rows: usize,
+}
+
+/// Blocks of channels, rows of positions.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    pub ins: Range<usize>,
+    pub outs: Range<usize>,
+    pub rows: Range<usize>,
+}
+
+/// Part `i` of so many.
+fn part(total: usize, count: usize, i: usize) -> Range<usize> {
+    total * i / count..total * (i + 1) / count
 }
 
 impl Weights {
     /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
         let forward = Winograd::new(variant, s, options);
-        let chunk = forward.positions() * (forward.in_blocks() + forward.out_blocks()) * LANES * TILES;
-        let wanted = options.blocking.map_or(BLOCK / chunk, |b| b.rows).max(1);
-        let chunks = forward.total().div_ceil(TILES);
-        let tiles = chunks.div_ceil(chunks.div_ceil(wanted)) * TILES;
+        let chunks = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
-        Weights { tiles: tiles.min(forward.total()), unit, forward }
+        Weights { forward, chunks, unit }
     }
 
     pub fn variant(&self) -> Variant {
@@ -56,21 +75,44 @@ impl Weights {
         format!("winograd-f{r}x{m}-{isa}-{ROWS}x{}", vectors.min(self.forward.out_blocks()).min(self.unit) * LANES)
     }
 
-    /// How many units there are, of input and of output channels.
-    fn units(&self) -> (usize, usize) {
-        (self.forward.in_blocks().div_ceil(self.unit), self.forward.out_blocks().div_ceil(self.unit))
+    fn split(&self, threads: usize) -> Split {
+        let (most, n) = (self.forward.in_blocks().max(self.forward.out_blocks()), self.variant().n());
+        let rows = (threads / threads.min(most / WIDE).max(1)).clamp(1, n);
+        Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
-    /// The channels of a unit, and where its sums lie if they lie among those of all units.
-    fn place(&self, unit: usize) -> Unit {
-        let (ins, outs) = self.units();
-        let part = |total: usize, count: usize, i: usize| {
-            let (start, len) = parts(total, count).nth(i).unwrap_or_default();
-            start..start + len
+    /// The shares run by parts of channels, each by rows.
+    fn share(&self, split: Split, i: usize) -> Share {
+        let (ins, outs) = (self.forward.in_blocks(), self.forward.out_blocks());
+        let rows = part(self.variant().n(), split.rows, i % split.rows);
+        let channels = |total: usize| part(total, split.channels, i / split.rows);
+        match ins > outs {
+            true => Share { ins: channels(ins), outs: 0..outs, rows },
+            false => Share { ins: 0..ins, outs: channels(outs), rows },
+        }
+    }
+
+    /// Tiles in a share's block, whole chunks.
+    fn tiles(&self, share: &Share) -> usize {
+        let channels = (share.ins.len() + share.outs.len()) * LANES;
+        let chunk = share.rows.len() * self.variant().n() * channels * TILES;
+        let chunks = self.forward.total().div_ceil(TILES);
+        let wanted = self.chunks.unwrap_or(BLOCK / chunk).max(1);
+        (chunks.div_ceil(chunks.div_ceil(wanted)) * TILES).min(self.forward.total())
+    }
+
+    /// How many units of input and of output channels a share has.
+    fn units(&self, share: &Share) -> (usize, usize) {
+        (share.ins.len().div_ceil(self.unit), share.outs.len().div_ceil(self.unit))
+    }
+
+    fn unit(&self, share: &Share, i: usize) -> Unit {
+        let (ins, outs) = self.units(share);
+        let of = |range: &Range<usize>, count: usize, i: usize| {
+            let part = part(range.len(), count, i);
+            range.start + part.start..range.start + part.end
         };
-        // Neighbours share the input's transforms, of which there are more for the first cache to keep.
-        let (i, o) = (unit / outs, unit % outs);
-        Unit { ins: part(self.forward.in_blocks(), ins, i), outs: part(self.forward.out_blocks(), outs, o) }
+        Unit { ins: of(&share.ins, ins, i / outs), outs: of(&share.outs, outs, i % outs) }
     }
 
     /// Elements of a unit's sums.
@@ -79,28 +121,25 @@ impl Weights {
         self.forward.positions() * Unit { ins: 0..ins, outs: 0..outs }.plane()
     }
 
-    /// Into how many parts a unit's positions are cut, so that all threads have work.
-    fn cuts(&self, threads: usize) -> usize {
-        let units = self.units().0 * self.units().1;
-        if threads <= 1 || units >= EVEN * threads {
-            return 1;
+    /// Elements of a share's transforms, of the sums that it keeps, and of those that all shares keep together.
+    fn lens(&self, split: Split) -> (usize, usize, usize) {
+        let mut lens = (0, 0, 0);
+        for share in (0..split.channels * split.rows).map(|i| self.share(split, i)) {
+            let (ins, outs) = self.units(&share);
+            let tiles = self.tiles(&share);
+            let geometry = Geometry::with(share.rows.len() * self.variant().n(), 0..tiles);
+            lens.0 = lens.0.max((share.ins.len() + share.outs.len()) * geometry.block);
+            let units = if tiles < self.forward.total() || split.rows > 1 { ins * outs } else { 1 };
+            lens.1 = lens.1.max(units * self.unit_len());
         }
-        (EVEN * threads).div_ceil(units).min(self.forward.positions())
-    }
-
-    /// Elements of a block's transforms, of all units' sums and of a thread's own.
-    fn lens(&self, threads: usize) -> (usize, usize, usize) {
-        let f = &self.forward;
-        let transforms = (f.in_blocks() + f.out_blocks()) * Geometry::new(f.variant, 0..self.tiles).block;
-        let together = self.tiles < f.total() || self.cuts(threads) > 1;
-        let units = self.units().0 * self.units().1 * self.unit_len();
-        if together { (transforms, units, LANES) } else { (transforms, 0, self.unit_len()) }
+        if split.rows > 1 { (lens.0, 0, split.channels * lens.1) } else { lens }
     }
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        let (transforms, sums, own) = self.lens(threads);
-        transforms + sums + threads.max(1) * own
+        let split = self.split(threads.max(1));
+        let (transforms, own, together) = self.lens(split);
+        together + split.channels * split.rows * (transforms + own)
     }
 
     /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
@@ -112,39 +151,49 @@ impl Weights {
         assert!(dw.len() == f.input.c * f.output.c * taps);
         let threads = rayon::current_num_threads();
         let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
-        let (transforms, sums, own) = self.lens(threads);
-        let (v, workspace) = workspace.split_at_mut(transforms);
-        let (sums, workspace) = workspace.split_at_mut(sums);
-        assert!(workspace.len() >= own);
-        let (v, dw) = (Shared::new(v), Shared::new(dw));
-        let (is_apart, sums) = (sums.is_empty(), Shared::new(sums));
-        let (units, cuts) = (self.units().0 * self.units().1, self.cuts(threads));
-        let total = f.total();
-        for first in (0..total).step_by(self.tiles) {
-            let geometry = Geometry::new(f.variant, first..total.min(first + self.tiles));
-            let body = |stage, m| Body { plan: self, x, dy, geometry, stage, v: v.ptr(), m, dw: dw.ptr() };
-            let channels = f.in_blocks() + f.out_blocks();
-            let cut = |i: usize, parts: usize| geometry.tiles * i / parts..geometry.tiles * (i + 1) / parts;
-            let parts = if threads == 1 { 1 } else { (EVEN * threads).div_ceil(channels).min(geometry.tiles) };
-            for_each_task(channels * parts, workspace, own, |task, m| {
-                let stage = Stage::Spread(task / parts, cut(task % parts, parts));
-                isa.dispatch(body(stage, m.as_mut_ptr()));
-            });
-            let positions = |i: usize| f.positions() * i / cuts..f.positions() * (i + 1) / cuts;
-            for_each_task(units * cuts, workspace, own, |task, m| {
-                let (unit, part) = (task / cuts, positions(task % cuts));
-                let m = if is_apart { m.as_mut_ptr() } else { sums.ptr().wrapping_add(unit * self.unit_len()) };
-                isa.dispatch(body(Stage::Multiply(self.place(unit), part), m));
-                if is_apart {
-                    isa.dispatch(body(Stage::Gather(self.place(unit)), m));
+        let split = self.split(threads);
+        let (transforms, own, together) = self.lens(split);
+        let (sums, workspace) = workspace.split_at_mut(together);
+        assert!(workspace.len() >= transforms + own);
+        let (sums, dw) = (Shared::new(sums), Shared::new(dw));
+        let body = |geometry, stage, v, m| Body { plan: self, x, dy, geometry, stage, v, m, dw: dw.ptr() };
+        let slots = together / split.channels / self.unit_len();
+        for_each_task(split.channels * split.rows, workspace, transforms + own, |task, scratch| {
+            let share = self.share(split, task);
+            let (v, m) = scratch.split_at_mut(transforms);
+            let v = v.as_mut_ptr();
+            let m = if split.rows > 1 {
+                sums.ptr().wrapping_add(task / split.rows * slots * self.unit_len())
+            } else {
+                m.as_mut_ptr()
+            };
+            let (tiles, total) = (self.tiles(&share), f.total());
+            let (ins, outs) = self.units(&share);
+            for first in (0..total).step_by(tiles) {
+                let block = first..total.min(first + tiles);
+                let geometry = Geometry::with(share.rows.len() * f.variant.n(), block.clone());
+                isa.dispatch(body(geometry, Stage::Spread(share.clone()), v, m));
+                for i in 0..ins * outs {
+                    let unit = self.unit(&share, i);
+                    let m = if tiles < total || split.rows > 1 { m.wrapping_add(i * self.unit_len()) } else { m };
+                    isa.dispatch(body(geometry, Stage::Multiply(share.clone(), unit.clone()), v, m));
+                    if block.end == total && split.rows == 1 {
+                        isa.dispatch(body(geometry, Stage::Gather(unit), v, m));
+                    }
                 }
-            });
-            if !is_apart && first + geometry.tiles == total {
-                for_each_task(units, workspace, own, |unit, _| {
-                    let m = sums.ptr().wrapping_add(unit * self.unit_len());
-                    isa.dispatch(body(Stage::Gather(self.place(unit)), m));
-                });
             }
+        });
+        if split.rows == 1 {
+            return;
         }
+        for_each_task(split.channels * slots, workspace, LANES, |task, scratch| {
+            let share = self.share(split, task / slots * split.rows);
+            let (ins, outs) = self.units(&share);
+            if task % slots < ins * outs {
+                let stage = Stage::Gather(self.unit(&share, task % slots));
+                let m = sums.ptr().wrapping_add(task * self.unit_len());
+                isa.dispatch(body(Geometry::with(0, 0..0), stage, scratch.as_mut_ptr(), m));
+            }
+        });
     }
 }

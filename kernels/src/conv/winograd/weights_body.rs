@@ -1,8 +1,9 @@
 //! The stages of a block of tiles of the weight gradient: transform, multiply at each position, transform the sums.
 
-use super::spread::{Source, gather_tile};
+use super::Geometry;
+use super::spread::{Source, Spread, gather_tile};
 use super::transform::{F2x3, F3x2, F4x3, Line};
-use super::{Geometry, weights::Weights};
+use super::weights::{Share, Weights};
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::winograd::{TILES, Variant};
@@ -35,10 +36,10 @@ impl Unit {
 /// What to do with a block of tiles.
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
-    /// Transform a block of channels of these tiles: the blocks of the output follow those of the input.
-    Spread(usize, Range<usize>),
-    /// Sum a unit's products at these positions.
-    Multiply(Unit, Range<usize>),
+    /// Transform the channels of a share, at its rows of positions.
+    Spread(Share),
+    /// Sum the products of a unit of a share, at its positions.
+    Multiply(Share, Unit),
     /// Transform a unit's sums to weights.
     Gather(Unit),
 }
@@ -50,7 +51,7 @@ pub(super) struct Body<'a> {
     pub dy: &'a [f32],
     pub geometry: Geometry,
     pub stage: Stage,
-    /// Transformed inputs, then output gradients, `[block][position][tile][16]`, as `geometry` says.
+    /// The share's transformed inputs, then output gradients, `[block][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
     /// The unit's sums.
     pub m: *mut f32,
@@ -63,15 +64,15 @@ impl Kernel for Body<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
-        // unit's sums, `dw` for the weights; no two tasks share a block of channels and tiles, a unit and positions.
+        // unit's sums, `dw` for the weights; no two tasks have a unit's sums at the same position, or its weights.
         unsafe {
             match self.stage.clone() {
-                Stage::Spread(block, tiles) => match self.plan.variant() {
-                    Variant::F4x3 => self.spread::<S, F4x3, 6, 4>(s, block, tiles),
-                    Variant::F2x3 => self.spread::<S, F2x3, 4, 2>(s, block, tiles),
-                    Variant::F3x2 => self.spread::<S, F3x2, 4, 3>(s, block, tiles),
+                Stage::Spread(share) => match self.plan.variant() {
+                    Variant::F4x3 => self.spread::<S, F4x3, 6, 4>(s, &share),
+                    Variant::F2x3 => self.spread::<S, F2x3, 4, 2>(s, &share),
+                    Variant::F3x2 => self.spread::<S, F3x2, 4, 3>(s, &share),
                 },
-                Stage::Multiply(unit, positions) => self.multiply(s, &unit, positions),
+                Stage::Multiply(share, unit) => self.multiply(s, &share, &unit),
                 Stage::Gather(unit) => match self.plan.variant() {
                     Variant::F4x3 => self.gather::<S, F4x3, 6, 3>(s, &unit),
                     Variant::F2x3 => self.gather::<S, F2x3, 4, 3>(s, &unit),
@@ -83,59 +84,84 @@ impl Kernel for Body<'_> {
 }
 
 impl Body<'_> {
-    /// `Bᵀ d B`, or `A dY Aᵀ`, of one block of channels.
+    /// `Bᵀ d B` of the share's input channels, `A dY Aᵀ` of its output channels.
     #[inline(always)]
-    unsafe fn spread<S: Simd, T: Line<N, N> + Line<M, N>, const N: usize, const M: usize>(
-        &self,
-        s: S,
-        block: usize,
-        tiles: Range<usize>,
-    ) {
+    unsafe fn spread<S: Simd, T: Line<N, N> + Line<M, N>, const N: usize, const M: usize>(&self, s: S, share: &Share) {
         let (f, g) = (&self.plan.forward, &self.geometry);
-        let places = f.places(g.first + tiles.start);
+        let (pad_top, pad_left) = (f.pad_top, f.pad_left);
+        let x = Source { x: self.x, dims: f.input, pads: &[], pad_top, pad_left };
+        let dy = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
         // SAFETY: the caller's promise.
         unsafe {
-            if block < f.in_blocks() {
-                let (pad_top, pad_left) = (f.pad_top, f.pad_left);
-                let source = Source { x: self.x, dims: f.input, pads: &[], pad_top, pad_left };
-                source.spread::<S, T, N, N>(s, g, M, places, self.v, block, tiles);
-            } else {
-                let source = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
-                let v = self.v.wrapping_add(f.in_blocks() * g.block);
-                source.spread::<S, T, M, N>(s, g, M, places, v, block - f.in_blocks(), tiles);
+            for (i, block) in share.ins.clone().enumerate() {
+                let to = Spread { rows: share.rows.clone(), v: self.v.wrapping_add(i * g.block), tiles: 0..g.tiles };
+                x.spread::<S, T, N, N>(s, g, M, f.places(g.first), block, to);
+            }
+            for (i, block) in (share.ins.len()..).zip(share.outs.clone()) {
+                let to = Spread { rows: share.rows.clone(), v: self.v.wrapping_add(i * g.block), tiles: 0..g.tiles };
+                dy.spread::<S, T, M, N>(s, g, M, f.places(g.first), block, to);
             }
         }
     }
 
     /// The products of a unit's channels, summed over the block's tiles.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, unit: &Unit, positions: Range<usize>) {
-        for position in positions {
+    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit) {
+        let n = self.plan.variant().n();
+        for position in 0..share.rows.len() * n {
+            let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
+            let at =
+                |block: usize| self.v.wrapping_add(block * self.geometry.block + position * self.geometry.position);
+            let x = at(unit.ins.start - share.ins.start).cast_const();
+            let dy = at(share.ins.len() + unit.outs.start - share.outs.start).cast_const();
             for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, position, start),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, position, start),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, position, start),
-                        _ => self.panel::<S, 1>(s, unit, position, start),
+                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(
+                            s,
+                            unit,
+                            x,
+                            dy.wrapping_add(start * self.geometry.block),
+                            m.wrapping_add(start * unit.stream()),
+                        ),
+                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(
+                            s,
+                            unit,
+                            x,
+                            dy.wrapping_add(start * self.geometry.block),
+                            m.wrapping_add(start * unit.stream()),
+                        ),
+                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(
+                            s,
+                            unit,
+                            x,
+                            dy.wrapping_add(start * self.geometry.block),
+                            m.wrapping_add(start * unit.stream()),
+                        ),
+                        _ => self.panel::<S, 1>(
+                            s,
+                            unit,
+                            x,
+                            dy.wrapping_add(start * self.geometry.block),
+                            m.wrapping_add(start * unit.stream()),
+                        ),
                     }
                 }
             }
         }
     }
 
-    /// One position, `J` vectors of output channels from the unit's block `start` on.
+    /// One position, `J` vectors of output channels: the transforms of the unit's inputs from `x` on, of its output
+    /// gradients from `dy` on.
     #[inline(always)]
-    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, position: usize, start: usize) {
+    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, x: *const f32, dy: *const f32, m: *mut f32) {
         let (f, g) = (&self.plan.forward, &self.geometry);
-        let at = |block: usize| self.v.wrapping_add(block * g.block + position * g.position).cast_const();
-        let m = self.m.wrapping_add(position * unit.plane() + start * unit.stream());
         for first in (0..g.tiles).step_by(TILES) {
             let len = TILES.min(g.tiles - first);
-            let dy = at(f.in_blocks() + unit.outs.start + start).wrapping_add(first * LANES);
+            let dy = dy.wrapping_add(first * LANES);
             for (i, block) in unit.ins.clone().enumerate() {
-                let x = at(block).wrapping_add(first * LANES);
+                let x = x.wrapping_add(i * g.block + first * LANES);
                 let lanes = LANES.min(f.input.c - block * LANES);
                 for (row, rows) in parts(lanes, lanes.div_ceil(ROWS)) {
                     let tile = Tile {
