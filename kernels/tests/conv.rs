@@ -173,6 +173,18 @@ fn winograd_weights_by_chunks_of_tiles() {
     }
 }
 
+/// Threads keep fewer sums each, but a workspace for many must do for one.
+#[test]
+fn more_threads_never_need_a_smaller_workspace() {
+    for (channels, images, side) in [(512, 64, 8), (256, 1, 56), (64, 64, 32), (1024, 1, 14), (16, 1, 5)] {
+        let s = ConvShape::square(images, channels, side, channels, 3, 1, 1);
+        let plan = BackwardWeights::new(Isa::Portable, &s, &Options::default()).unwrap();
+        for threads in 0..20 {
+            assert!(plan.workspace_len(threads) >= plan.workspace_len(1), "{channels}: {threads}");
+        }
+    }
+}
+
 #[test]
 fn winograd_edges() {
     let square = ConvShape::square;

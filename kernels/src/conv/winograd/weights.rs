@@ -2,10 +2,12 @@
 //!
 //! A thread takes a *share*: some blocks of channels of either side, at some rows of positions. It transforms the inputs and
 //! output gradients that it needs itself, for what another core has written comes from its cache no faster than from memory.
-//! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products: a
-//! *unit* is a few blocks of input channels by a few of output channels, whose sums at the share's positions stay in the
-//! second cache while the tiles pass. When the last block has passed, sums are transformed to weights: by the share
-//! if it has all positions, else once all shares are done. Threads never share out the tiles.
+//! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products, of a
+//! *unit* at a time, a few blocks of input channels by a few of output channels, and unit by unit all positions: the sums
+//! stay in the second cache and are transformed to weights with the last block. Where tiles are many and the sums of all
+//! units exceed the third cache, it is position by position all units: its transforms come into the second cache once.
+//! Where a share has not all positions, the sums are transformed once all shares are done. Threads never share out the
+//! tiles.
 
 use super::weights_body::{Body, Stage, Unit};
 use super::{Geometry, Winograd};
@@ -18,8 +20,12 @@ use std::ops::Range;
 
 /// Blocks of channels, of the input or of the output, in a unit at most.
 const UNIT: usize = 4;
-/// Elements that a block's transforms should have at most: 8 MiB, a part of the third cache.
+/// Elements that a block's transforms may have: 8 MiB, a part of the third cache.
 const BLOCK: usize = 1 << 21;
+/// Elements of kept sums beyond which the third cache does not hold them beside the transforms: 16 MiB.
+const SUMS: usize = 1 << 22;
+/// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
+const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
 /// the other side's transforms are computed by each thread.
 const WIDE: usize = 4;
@@ -33,6 +39,8 @@ pub(in crate::conv) struct Weights {
     chunks: Option<usize>,
     /// Blocks of channels in a unit, at most.
     unit: usize,
+    /// [`SUMS`]; none where a forced blocking asks for units of several blocks.
+    sums: usize,
 }
 
 /// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
@@ -61,7 +69,8 @@ impl Weights {
         let forward = Winograd::new(variant, s, options);
         let chunks = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
-        Weights { forward, chunks, unit }
+        let sums = options.blocking.map_or(SUMS, |b| if b.vectors > 1 { 0 } else { SUMS });
+        Weights { forward, chunks, unit, sums }
     }
 
     pub fn variant(&self) -> Variant {
@@ -92,13 +101,26 @@ impl Weights {
         }
     }
 
-    /// Tiles in a share's block, whole chunks.
+    /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may be
+    /// more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
-        let channels = (share.ins.len() + share.outs.len()) * LANES;
-        let chunk = share.rows.len() * self.variant().n() * channels * TILES;
+        let (positions, channels) = (share.rows.len() * self.variant().n(), share.ins.len() + share.outs.len());
+        let sums = positions * share.ins.len() * share.outs.len() * LANES * LANES;
+        let most = BLOCK.max(sums).min(BLOCK.max(positions * SLICE));
+        let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * TILES)).max(1);
         let chunks = self.forward.total().div_ceil(TILES);
-        let wanted = self.chunks.unwrap_or(BLOCK / chunk).max(1);
         (chunks.div_ceil(chunks.div_ceil(wanted)) * TILES).min(self.forward.total())
+    }
+
+    /// Whether the sums of all units are kept: for another block, or for other shares.
+    fn keeps(&self, split: Split, share: &Share) -> bool {
+        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share)
+    }
+
+    /// Whether all units take their turn at a position before the next.
+    fn is_by_position(&self, share: &Share) -> bool {
+        let (ins, outs) = self.units(share);
+        self.forward.total() > TILES && ins * outs * self.unit_len() > self.sums
     }
 
     /// How many units of input and of output channels a share has.
@@ -126,20 +148,21 @@ impl Weights {
         let mut lens = (0, 0, 0);
         for share in (0..split.channels * split.rows).map(|i| self.share(split, i)) {
             let (ins, outs) = self.units(&share);
-            let tiles = self.tiles(&share);
-            let geometry = Geometry::with(share.rows.len() * self.variant().n(), 0..tiles);
+            let geometry = Geometry::with(share.rows.len() * self.variant().n(), 0..self.tiles(&share));
             lens.0 = lens.0.max((share.ins.len() + share.outs.len()) * geometry.block);
-            let units = if tiles < self.forward.total() || split.rows > 1 { ins * outs } else { 1 };
+            let units = if self.keeps(split, &share) { ins * outs } else { 1 };
             lens.1 = lens.1.max(units * self.unit_len());
         }
         if split.rows > 1 { (lens.0, 0, split.channels * lens.1) } else { lens }
     }
 
-    /// Elements of the workspace with that many threads.
+    /// Elements of the workspace with that many threads, never less than with one.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        let split = self.split(threads.max(1));
-        let (transforms, own, together) = self.lens(split);
-        together + split.channels * split.rows * (transforms + own)
+        let len = |split: Split| {
+            let (transforms, own, together) = self.lens(split);
+            together + split.channels * split.rows * (transforms + own)
+        };
+        len(self.split(1)).max(len(self.split(threads.max(1))))
     }
 
     /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
@@ -169,16 +192,26 @@ impl Weights {
             };
             let (tiles, total) = (self.tiles(&share), f.total());
             let (ins, outs) = self.units(&share);
+            let (units, positions) = (ins * outs, share.rows.len() * f.variant.n());
+            let keeps = self.keeps(split, &share);
+            let by_position = self.is_by_position(&share);
             for first in (0..total).step_by(tiles) {
-                let block = first..total.min(first + tiles);
-                let geometry = Geometry::with(share.rows.len() * f.variant.n(), block.clone());
-                isa.dispatch(body(geometry, Stage::Spread(share.clone()), v, m));
-                for i in 0..ins * outs {
-                    let unit = self.unit(&share, i);
-                    let m = if tiles < total || split.rows > 1 { m.wrapping_add(i * self.unit_len()) } else { m };
-                    isa.dispatch(body(geometry, Stage::Multiply(share.clone(), unit.clone()), v, m));
-                    if block.end == total && split.rows == 1 {
-                        isa.dispatch(body(geometry, Stage::Gather(unit), v, m));
+                let geometry = Geometry::with(positions, first..total.min(first + tiles));
+                let run = |stage, m| isa.dispatch(body(geometry, stage, v, m));
+                let sums = |unit: usize| if keeps { m.wrapping_add(unit * self.unit_len()) } else { m };
+                let multiply = |unit: usize, positions: Range<usize>| {
+                    run(Stage::Multiply(share.clone(), self.unit(&share, unit), positions), sums(unit));
+                };
+                run(Stage::Spread(share.clone()), m);
+                if by_position {
+                    (0..positions).for_each(|p| (0..units).for_each(|unit| multiply(unit, p..p + 1)));
+                }
+                for unit in 0..units {
+                    if !by_position {
+                        multiply(unit, 0..positions);
+                    }
+                    if split.rows == 1 && first + geometry.tiles == total {
+                        run(Stage::Gather(self.unit(&share, unit)), sums(unit));
                     }
                 }
             }

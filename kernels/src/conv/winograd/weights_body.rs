@@ -38,8 +38,8 @@ impl Unit {
 pub(super) enum Stage {
     /// Transform the channels of a share, at its rows of positions.
     Spread(Share),
-    /// Sum the products of a unit of a share, at its positions.
-    Multiply(Share, Unit),
+    /// Sum the products of a unit of a share, at these of the share's positions.
+    Multiply(Share, Unit, Range<usize>),
     /// Transform a unit's sums to weights.
     Gather(Unit),
 }
@@ -72,7 +72,7 @@ impl Kernel for Body<'_> {
                     Variant::F2x3 => self.spread::<S, F2x3, 4, 2>(s, &share),
                     Variant::F3x2 => self.spread::<S, F3x2, 4, 3>(s, &share),
                 },
-                Stage::Multiply(share, unit) => self.multiply(s, &share, &unit),
+                Stage::Multiply(share, unit, positions) => self.multiply(s, &share, &unit, positions),
                 Stage::Gather(unit) => match self.plan.variant() {
                     Variant::F4x3 => self.gather::<S, F4x3, 6, 3>(s, &unit),
                     Variant::F2x3 => self.gather::<S, F2x3, 4, 3>(s, &unit),
@@ -106,9 +106,9 @@ impl Body<'_> {
 
     /// The products of a unit's channels, summed over the block's tiles.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit) {
+    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, positions: Range<usize>) {
         let n = self.plan.variant().n();
-        for position in 0..share.rows.len() * n {
+        for position in positions {
             let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
             let at =
                 |block: usize| self.v.wrapping_add(block * self.geometry.block + position * self.geometry.position);
@@ -250,6 +250,11 @@ impl Tile {
         let mut x = [self.x; I];
         for (i, x) in x.iter_mut().enumerate() {
             *x = x.wrapping_add(i);
+        }
+        if !self.first {
+            for i in 0..I {
+                (0..J).for_each(|j| s.prefetch(self.m.wrapping_add(j * self.m_stream + i * LANES)));
+            }
         }
         // SAFETY: the caller's promise.
         unsafe {
