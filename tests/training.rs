@@ -3,11 +3,11 @@
 
 use rectify::checkpoint::Checkpoint;
 use rectify::data::{Dataset, Images};
-use rectify::model::Model;
+use rectify::model::{Model, Op};
 use rectify::nn::Parameters;
 use rectify::rng::Rng;
 use rectify::train::{Event, TrainError, Trainer};
-use rectify_kernels::Isa;
+use rectify_kernels::{ConvShape, Isa, conv};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -123,6 +123,50 @@ type = "linear"
 outputs = 5
 "#;
 
+/// Winograd convolutions in all passes, of both kernels, with more tiles than a chunk of the weight gradient's sums holds.
+const TILED: &str = r#"name = "tiled"
+input = [3, 13, 11]
+[training]
+epochs = 4
+batch = 19
+lr = 0.02
+[[layer]]
+name = "first"
+type = "conv"
+channels = 16
+kernel = 3
+padding = 1
+activation = "prelu"
+[[layer]]
+name = "three"
+type = "conv"
+channels = 48
+kernel = 3
+padding = 1
+activation = "prelu"
+[[layer]]
+name = "max"
+type = "max-pool"
+kernel = 2
+stride = 1
+[[layer]]
+name = "two"
+type = "conv"
+channels = 64
+kernel = 2
+activation = "prelu-shared"
+[[layer]]
+name = "small"
+type = "conv"
+channels = 20
+kernel = 3
+activation = "relu"
+[[layer]]
+name = "fc"
+type = "linear"
+outputs = 5
+"#;
+
 /// As [`OTHER`], but with a fully connected layer over an image in place of the global pooling.
 fn spatial() -> String {
     let pooling = "[[layer]]\nname = \"average\"\ntype = \"global-average-pool\"\n";
@@ -171,9 +215,27 @@ fn assert_moved(checkpoint: &Checkpoint) {
 }
 
 #[test]
+fn the_tiled_net_takes_winograd_in_all_passes() {
+    let model = Model::parse(TILED).unwrap();
+    let mut count = [0; 3];
+    for (layer, d) in model.layers.iter().zip(model.dims(19).unwrap()) {
+        let Op::Conv(c, _) = layer.op else { continue };
+        let square = ConvShape::square(d.n, d.c, d.h, c.channels, c.kernel, c.stride, c.padding);
+        let (s, isa, o) = (ConvShape { iw: d.w, ..square }, Isa::Portable, conv::Options::default());
+        let forward = conv::Forward::new(isa, &s, &o).unwrap().variant();
+        let data = conv::BackwardData::new(isa, &s, &o).unwrap().variant();
+        let weights = conv::BackwardWeights::new(isa, &s, &o).unwrap().variant();
+        for (variant, count) in [forward, data, weights].into_iter().zip(&mut count) {
+            *count += usize::from(variant.is_some());
+        }
+    }
+    assert_eq!(count, [3, 3, 3]);
+}
+
+#[test]
 fn the_same_bytes_on_every_instruction_set_and_any_number_of_threads() {
     let data = dataset();
-    for text in [EVERY, OTHER, &spatial()] {
+    for text in [EVERY, OTHER, TILED, &spatial()] {
         let want = train(text, &data, Isa::Portable, 1, 20);
         assert_moved(&want);
         let bytes = want.to_bytes().unwrap();

@@ -102,7 +102,11 @@ fn check(draw: &Draw) -> Result<(), Error> {
         None => reference::conv::forward(&s, &x, &w)?,
         Some(variant) => reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic])?,
     };
-    let dw = reference::conv::backward_weights(&s, &x, &dy)?;
+    let weights = algorithm.weights_variant(&s)?;
+    let dw = match weights {
+        None => reference::conv::backward_weights(&s, &x, &dy)?,
+        Some(variant) => reference::winograd::backward_weights(variant, &s, &x, &dy)?,
+    };
     let (xb, dyb) = (blocked(s.input(), &x)?, blocked(s.output(), &dy)?);
     let blocking = draw
         .blocking
@@ -136,7 +140,8 @@ fn check(draw: &Draw) -> Result<(), Error> {
         plan.run(&dyb, &packed, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
         same("backward-data", isa, &plain(s.input(), &out)?, &dx);
 
-        let plan = BackwardWeights::new(isa, &s, &direct)?;
+        let plan = BackwardWeights::new(isa, &s, &options)?;
+        assert_eq!(plan.variant(), weights);
         let mut out = vec![f32::NAN; s.weight_len()];
         plan.run(&xb, &dyb, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
         same("backward-weights", isa, &out, &dw);

@@ -18,8 +18,6 @@ mod planar;
 mod planes;
 mod run;
 mod tile;
-mod tree;
-mod weight_chunk;
 mod winograd;
 
 pub use algorithm::Algorithm;

@@ -70,6 +70,91 @@ fn each_algorithm_keeps_its_documented_bound() {
     }
 }
 
+const VARIANTS: [Variant; 3] = [Variant::F4x3, Variant::F2x3, Variant::F3x2];
+
+/// The magnitudes of a transform's coefficients, row by row, from what it does to unit vectors.
+fn coefficients(from: usize, line: impl Fn(&[f64]) -> Vec<f64>) -> Vec<Vec<f64>> {
+    let columns: Vec<Vec<f64>> =
+        (0..from).map(|c| line(&(0..from).map(|i| f64::from(u8::from(i == c))).collect::<Vec<f64>>())).collect();
+    (0..columns[0].len()).map(|r| columns.iter().map(|c| c[r].abs()).collect()).collect()
+}
+
+/// A matrix times a square tile times the matrix's transpose.
+fn sandwich(m: &[Vec<f64>], tile: &[f64]) -> Vec<f64> {
+    let side = m[0].len();
+    let pair =
+        |i: usize, j: usize| -> f64 { (0..side * side).map(|k| m[i][k / side] * tile[k] * m[j][k % side]).sum() };
+    (0..m.len() * m.len()).map(|p| pair(p / m.len(), p % m.len())).collect()
+}
+
+/// The weight gradient of one pair of channels, one image without padding, with the magnitudes of all numbers and all
+/// coefficients: what its roundings are relative to.
+fn weights_size(variant: Variant, s: &ConvShape, x: &[f64], dy: &[f64]) -> Vec<f64> {
+    let (n, m) = (variant.n(), variant.m());
+    let inputs = coefficients(n, |d| variant.input(d));
+    let (gradients, taps) = (coefficients(m, |d| variant.gradient(d)), coefficients(n, |d| variant.taps(d)));
+    let tile = |from: &[f64], (h, w): (usize, usize), (top, left): (usize, usize), side: usize| -> Vec<f64> {
+        let pixel = |(r, c): (usize, usize)| if r < h && c < w { from[r * w + c].abs() } else { 0.0 };
+        (0..side * side).map(|i| pixel((top + i / side, left + i % side))).collect()
+    };
+    let mut sums = vec![0.0; n * n];
+    for (top, left) in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| (top, left))) {
+        let x = sandwich(&inputs, &tile(x, (s.ih, s.iw), (top, left), n));
+        let dy = sandwich(&gradients, &tile(dy, (s.oh(), s.ow()), (top, left), m));
+        sums.iter_mut().zip(x.iter().zip(&dy)).for_each(|(sum, (x, dy))| *sum += x * dy);
+    }
+    sandwich(&taps, &sums)
+}
+
+/// Winograd's weight gradient: `|error| ≤ γ(k) · |Gᵀ| [Σ (|Bᵀ| |d| |B|) ⊙ (|A| |dY| |Aᵀ|)] |G|`, where `k` counts the roundings
+/// on the longest way: in each dimension of a transform three (a coefficient, two operations), four in the last; a chunk
+/// of the sum; an addition a chunk.
+#[test]
+fn winograds_weight_gradient_is_within_the_derived_bound() {
+    for variant in VARIANTS {
+        // Nine chunks of tiles and a bit.
+        let s = ConvShape::square(1, 1, 35 * variant.m() + variant.r(), 1, variant.r(), 1, 0);
+        assert!((s.oh() / variant.m()).pow(2) > 9 * reference::winograd::TILES);
+        let (x, dy) = (normal(s.input().plain_len(), 1), normal(s.output().plain_len(), 2));
+        let exact = reference::conv::backward_weights(&s, &wide(&x), &wide(&dy)).unwrap();
+        let got = reference::winograd::backward_weights(variant, &s, &x, &dy).unwrap();
+        let size = weights_size(variant, &s, &wide(&x), &wide(&dy));
+        let chunks = (s.oh().div_ceil(variant.m()).pow(2)).div_ceil(reference::winograd::TILES);
+        let k = (2 * 3 + 2 * 3 + reference::winograd::TILES + chunks + 2 * 4) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let gamma = k / (1.0 - k);
+        let mut worst = 0.0f64;
+        for ((g, e), size) in got.iter().zip(&exact).zip(&size) {
+            worst = worst.max((f64::from(*g) - e).abs() / (gamma * size));
+        }
+        assert!(worst <= 1.0 && worst > 0.0, "{variant:?}: {worst} of the bound");
+    }
+}
+
+/// The bounds that [`Algorithm`] documents, relative to the largest weight's gradient, with standard-normal inputs and
+/// output gradients.
+#[test]
+fn each_weight_gradient_keeps_its_documented_bound() {
+    for (images, side) in [(1, 12), (1, 56), (20, 32)] {
+        for kernel in [2, 3] {
+            let s = ConvShape::square(images, 2, side, 3, kernel, 1, kernel / 2);
+            let (x, dy) = (normal(s.input().plain_len(), 1), normal(s.output().plain_len(), 2));
+            let exact = reference::conv::backward_weights(&s, &wide(&x), &wide(&dy)).unwrap();
+            let largest = exact.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+            for (algorithm, bound) in
+                [(Algorithm::Winograd, 5e-6), (Algorithm::WinogradAccurate, 2e-6), (Algorithm::Direct, 2e-6)]
+            {
+                let got = match algorithm.weights_variant(&s).unwrap() {
+                    None => reference::conv::backward_weights(&s, &x, &dy),
+                    Some(variant) => reference::winograd::backward_weights(variant, &s, &x, &dy),
+                };
+                let errors = got.unwrap().into_iter().zip(&exact).map(|(g, e)| (f64::from(g) - e).abs());
+                let found = errors.fold(0.0, f64::max) / largest;
+                assert!(found < bound && found > 0.0, "{algorithm}, {images} of {side}, {kernel}×{kernel}: {found:e}");
+            }
+        }
+    }
+}
+
 /// Inputs scaled by 1e30 stay finite, as they do in the direct sum.
 #[test]
 fn large_inputs_stay_finite() {

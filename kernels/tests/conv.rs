@@ -109,10 +109,17 @@ fn check_backward_data(s: &ConvShape, algorithm: Algorithm, w: &[f32], dy: &[f32
     assert_not_trivial("dx", &dx, &reference::conv::backward_data(s, &ones(dy.len()), &ones(w.len())).unwrap());
 }
 
-fn check_backward_weights(s: &ConvShape, x: &[f32], dy: &[f32]) {
-    let dw = reference::conv::backward_weights(s, x, dy).unwrap();
+fn check_backward_weights(s: &ConvShape, algorithm: Algorithm, x: &[f32], dy: &[f32]) {
+    let dw = match algorithm.weights_variant(s).unwrap() {
+        None => reference::conv::backward_weights(s, x, dy).unwrap(),
+        Some(variant) => reference::winograd::backward_weights(variant, s, x, dy).unwrap(),
+    };
     let (blocked, blocked_dy) = (to_blocked(&s.input(), x), to_blocked(&s.output(), dy));
-    for (isa, threads, options) in variations(Algorithm::Direct) {
+    let variations = Isa::available().into_iter().flat_map(|isa| {
+        [1, 2, 3, 5].into_iter().flat_map(move |threads| BLOCKINGS.map(|blocking| (isa, threads, blocking)))
+    });
+    for (isa, threads, blocking) in variations {
+        let options = Options { algorithm, blocking, ..Options::default() };
         let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = BackwardWeights::new(isa, s, &options).unwrap();
         let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
@@ -121,7 +128,14 @@ fn check_backward_weights(s: &ConvShape, x: &[f32], dy: &[f32]) {
         assert_bits(&format!("dw {what}"), &got, &dw);
     }
     let ones = |x: &[f32]| vec![1.0f32; x.len()];
-    assert_not_trivial("dw", &dw, &reference::conv::backward_weights(s, &ones(x), &ones(dy)).unwrap());
+    let ones = reference::conv::backward_weights(s, &ones(x), &ones(dy)).unwrap();
+    if algorithm == Algorithm::Direct {
+        assert_not_trivial("dw", &dw, &ones);
+    } else {
+        // Of thousands of such sums now and then one is zero.
+        let idle = dw.iter().zip(&ones).filter(|(w, n)| **w == 0.0 && **n != 0.0).count();
+        assert!(idle <= dw.len() / 100, "{idle} of {} sums are zero", dw.len());
+    }
 }
 
 fn check(s: &ConvShape) {
@@ -129,16 +143,18 @@ fn check(s: &ConvShape) {
     let dy = noise(s.output().plain_len(), 5);
     check_forward(s, Algorithm::Direct, &x, &w);
     check_backward_data(s, Algorithm::Direct, &w, &dy);
-    check_backward_weights(s, &x, &dy);
+    check_backward_weights(s, Algorithm::Direct, &x, &dy);
 }
 
 fn check_winograd(s: &ConvShape) {
     let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+    let dy = noise(s.output().plain_len(), 5);
     for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
         check_forward(s, algorithm, &x, &w);
         if reference::winograd::reversed(s).is_some() {
-            check_backward_data(s, algorithm, &w, &noise(s.output().plain_len(), 5));
+            check_backward_data(s, algorithm, &w, &dy);
         }
+        check_backward_weights(s, algorithm, &x, &dy);
     }
 }
 
@@ -157,6 +173,35 @@ fn winograd_by_blocks_of_tiles() {
         let blocked = to_blocked(&s.input(), &x);
         with_threads(threads, || plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
         assert_bits(&format!("{isa} {threads}"), &from_blocked(&s.output(), &y), &want);
+    }
+}
+
+/// More tiles than a chunk of their sums holds, and more than two chunks, in one block or in several; more channels than
+/// a unit has.
+#[test]
+fn winograd_weights_by_chunks_of_tiles() {
+    for s in [
+        ConvShape::square(3, 5, 26, 9, 3, 1, 1),
+        ConvShape::square(6, 17, 28, 33, 3, 1, 1),
+        ConvShape::square(4, 3, 19, 18, 2, 1, 0),
+        ConvShape::square(1, 150, 9, 70, 3, 1, 1),
+    ] {
+        let (x, dy) = (noise(s.input().plain_len(), 1), noise(s.output().plain_len(), 5));
+        for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
+            check_backward_weights(&s, algorithm, &x, &dy);
+        }
+    }
+}
+
+/// Threads keep fewer sums each, but a workspace for many must do for one.
+#[test]
+fn more_threads_never_need_a_smaller_workspace() {
+    for (channels, images, side) in [(512, 64, 8), (256, 1, 56), (64, 64, 32), (1024, 1, 14), (16, 1, 5)] {
+        let s = ConvShape::square(images, channels, side, channels, 3, 1, 1);
+        let plan = BackwardWeights::new(Isa::Portable, &s, &Options::default()).unwrap();
+        for threads in 0..20 {
+            assert!(plan.workspace_len(threads) >= plan.workspace_len(1), "{channels}: {threads}");
+        }
     }
 }
 

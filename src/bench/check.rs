@@ -104,7 +104,13 @@ pub(super) fn backward_data(
 }
 
 /// Checks `dw`, OIHW.
-pub(super) fn backward_weights(s: &ConvShape, x: &[f32], dy: &[f32], dw: &[f32]) -> Result<Verdict, Error> {
+pub(super) fn backward_weights(
+    s: &ConvShape,
+    variant: Option<Variant>,
+    x: &[f32],
+    dy: &[f32],
+    dw: &[f32],
+) -> Result<Verdict, Error> {
     let (icg, ocg, taps) = (s.group_ic(), s.group_oc(), s.kh * s.kw);
     let one = ConvShape { groups: 1, ic: 1, oc: 1, ..*s };
     let parts = sample(s.oc * icg, s.n * s.output().plane() * taps).into_par_iter().map(|at| {
@@ -113,7 +119,10 @@ pub(super) fn backward_weights(s: &ConvShape, x: &[f32], dy: &[f32], dw: &[f32])
         let dy: Vec<f32> = (0..s.n).flat_map(|n| channel(&s.output(), dy, n, oc)).collect();
         Ok(Part {
             got: dw[at * taps..][..taps].to_vec(),
-            single: reference::conv::backward_weights(&one, &x, &dy)?,
+            single: match variant {
+                None => reference::conv::backward_weights(&one, &x, &dy)?,
+                Some(variant) => reference::winograd::backward_weights(variant, &one, &x, &dy)?,
+            },
             double: reference::conv::backward_weights(&one, &wide(&x), &wide(&dy))?,
         })
     });
@@ -298,8 +307,8 @@ mod tests {
         let plan = conv::BackwardWeights::new(Isa::Portable, &s, &o).unwrap();
         let mut dw = vec![0.0; s.weight_len()];
         plan.run(&x, &dy, &mut dw, &mut vec![0.0; plan.workspace_len(1)]).unwrap();
-        assert_eq!(backward_weights(&s, &x, &dy, &dw).unwrap().failure, None);
+        assert_eq!(backward_weights(&s, None, &x, &dy, &dw).unwrap().failure, None);
         dw.swap(0, 1);
-        assert!(broken(backward_weights(&s, &x, &dy, &dw)).contains("exceeds"));
+        assert!(broken(backward_weights(&s, None, &x, &dy, &dw)).contains("exceeds"));
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn backward_weights(s: &ConvShape, o: &Options) -> Result<Measured, B
     let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
     let mut dw = Buffer::zeroed(s.weight_len());
     plan.run(&x, &dy, &mut dw, &mut workspace)?;
-    let verdict = o.check.then(|| check::backward_weights(s, &x, &dy, &dw));
+    let verdict = o.check.then(|| check::backward_weights(s, plan.variant(), &x, &dy, &dw));
     finish(plan.kernel(), o, verdict, || plan.run(&x, &dy, &mut dw, &mut workspace))
 }
 

@@ -3,6 +3,7 @@
 use num_traits::Float;
 use rectify::model::{Activation, Model, Op};
 use rectify::rng::{self, Rng};
+use rectify_kernels::conv::{self, Options};
 use rectify_kernels::linear::LinearShape;
 use rectify_kernels::pool::PoolShape;
 use rectify_kernels::{ConvShape, Dims, Isa, LANES, blocks, dropout, reference};
@@ -85,7 +86,10 @@ impl Affine {
 
     fn forward<T: Float>(&self, x: &[T], w: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::forward(s, x, w),
+            Affine::Conv(s) => match conv::Forward::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                None => reference::conv::forward(s, x, w),
+                Some(variant) => reference::winograd::forward(variant, s, x, w, &vec![T::zero(); s.ic]),
+            },
             Affine::Linear(s) => reference::linear::forward(s, x, w),
         }
         .unwrap()
@@ -93,7 +97,12 @@ impl Affine {
 
     fn backward_data<T: Float>(&self, dy: &[T], w: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_data(s, dy, w),
+            Affine::Conv(s) => {
+                match conv::BackwardData::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                    None => reference::conv::backward_data(s, dy, w),
+                    Some(variant) => reference::winograd::backward_data(variant, s, dy, w),
+                }
+            }
             Affine::Linear(s) => reference::linear::backward_data(s, dy, w),
         }
         .unwrap()
@@ -101,10 +110,23 @@ impl Affine {
 
     fn backward_weights<T: Float>(&self, x: &[T], dy: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_weights(s, x, dy),
+            Affine::Conv(s) => {
+                match conv::BackwardWeights::new(Isa::Portable, s, &Options::default()).unwrap().variant() {
+                    None => reference::conv::backward_weights(s, x, dy),
+                    Some(variant) => reference::winograd::backward_weights(variant, s, x, dy),
+                }
+            }
             Affine::Linear(s) => reference::linear::backward_weights(s, x, dy),
         }
         .unwrap()
+    }
+
+    /// Whether a convolution takes Winograd in the forward pass, for the input's and for the weights' gradient.
+    fn is_winograd(&self) -> [bool; 3] {
+        let (Affine::Conv(s), isa, o) = (self, Isa::Portable, Options::default()) else { return [false; 3] };
+        let forward = conv::Forward::new(isa, s, &o).unwrap().variant();
+        let data = conv::BackwardData::new(isa, s, &o).unwrap().variant();
+        [forward, data, conv::BackwardWeights::new(isa, s, &o).unwrap().variant()].map(|v| v.is_some())
     }
 }
 
@@ -257,6 +279,17 @@ impl Walk {
         gradients.reverse();
         sizes.reverse();
         [gradients, sizes]
+    }
+
+    /// How many convolutions take Winograd in the forward pass, for the input's and for the weights' gradient.
+    pub fn winograd(&self) -> [usize; 3] {
+        let mut count = [0; 3];
+        for (layer, &d) in self.model.layers.iter().zip(&self.dims) {
+            if let Some((affine, _)) = Affine::new(&layer.op, d) {
+                affine.is_winograd().iter().zip(&mut count).for_each(|(&is, count)| *count += usize::from(is));
+            }
+        }
+        count
     }
 
     /// Roundings on the longest way from a pixel or a parameter to the scores, and on that way and back to a gradient,

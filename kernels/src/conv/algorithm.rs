@@ -1,13 +1,14 @@
 //! Which algorithm a convolution takes.
 
 use crate::reference::winograd::{self, Variant};
-use crate::{ConvShape, Error};
+use crate::{ConvShape, Error, blocks};
 
 /// How a convolution is computed: with the instruction set, the threads and the batch the same bits come out; with
 /// another algorithm, others.
 ///
 /// Errors are relative to the largest output, with standard-normal inputs and He-initialised weights of up to 512
-/// channels. Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
+/// channels; for the gradient of the weights, to the largest of them, with standard-normal inputs and output gradients.
+/// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
 /// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs: within a factor of some hundred
 /// of the largest `f32` its sums overflow before the direct ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -18,8 +19,8 @@ pub enum Algorithm {
     Auto,
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
-    /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), in the order of [`crate::reference::winograd`]; stride 1, no dilation,
-    /// one group; error below 5e-6.
+    /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), or its adjoint for the gradient of the weights, in the order of
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2): slower, error below 2e-6.
     WinogradAccurate,
@@ -55,6 +56,18 @@ impl Algorithm {
         };
         winograd::check(variant, shape).map(|()| Some(variant))
     }
+
+    /// The Winograd variant that serves the gradient of a shape's weights, `None` for the direct algorithm. Never depends
+    /// on `shape.n`.
+    ///
+    /// # Errors
+    /// As [`Algorithm::variant`].
+    pub fn weights_variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
+        match self {
+            Algorithm::Auto => Ok(weights_auto(shape)),
+            _ => self.variant(shape),
+        }
+    }
 }
 
 /// Input channels from which on [`Algorithm::Auto`] considers Winograd; below, first layers read NCHW directly.
@@ -64,10 +77,20 @@ const LEAST_CHANNELS: usize = super::Layout::MOST_CHANNELS + 1;
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
 /// accurate variant too.
 fn auto(s: &ConvShape) -> Option<Variant> {
+    cheapest(s, direct_cost(s), winograd_cost)
+}
+
+/// The same for the gradient of the weights, in products of a channel by a block of channels.
+fn weights_auto(s: &ConvShape) -> Option<Variant> {
+    let direct = s.kh * s.kw * s.oh() * s.ow() * s.ic * blocks(s.oc);
+    cheapest(s, direct as f64, winograd_weights_cost)
+}
+
+fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
     let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && winograd::check(*v, s).is_ok();
-    let mut best = (direct_cost(s), None);
+    let mut best = (direct, None);
     for variant in [Variant::F4x3, Variant::F3x2, Variant::F2x3].into_iter().filter(serves) {
-        let cost = winograd_cost(variant, s);
+        let cost = winograd(variant, s);
         if cost < 0.9 * best.0 {
             best = (cost, Some(variant));
         }
@@ -93,9 +116,23 @@ fn direct_cost(s: &ConvShape) -> f64 {
 /// The same with fewer products, but a transform for each block of input and of output channels.
 fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     let positions = variant.n() * variant.n();
-    let tiles = s.oh().div_ceil(variant.m()) * s.ow().div_ceil(variant.m());
     let transforms = 12.0 / s.ic as f64 + 12.0 / s.oc as f64;
-    positions as f64 * (tiles as f64 * (1.0 + transforms) + weights_cost(positions * s.ic * s.oc))
+    positions as f64 * (tiles(variant, s) * (1.0 + transforms) + weights_cost(positions * s.ic * s.oc))
+}
+
+/// The gradient of the weights has fewer products too, but a transform for each block of channels of either side; and sums
+/// to be stored and transformed once for all images, as whose number that of a usual batch is taken.
+fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
+    const BATCH: f64 = 32.0;
+    let products = (s.ic * blocks(s.oc)) as f64;
+    let transforms = 7.0 * (blocks(s.ic) + blocks(s.oc)) as f64;
+    let positions = (variant.n() * variant.n()) as f64;
+    positions * (tiles(variant, s) * (products + transforms) + 10.0 * products / BATCH)
+}
+
+/// Tiles of an image.
+fn tiles(variant: Variant, s: &ConvShape) -> f64 {
+    (s.oh().div_ceil(variant.m()) * s.ow().div_ceil(variant.m())) as f64
 }
 
 impl std::fmt::Display for Algorithm {

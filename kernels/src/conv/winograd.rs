@@ -8,7 +8,10 @@
 mod body;
 mod borders;
 mod pack;
+mod spread;
 mod transform;
+mod weights;
+mod weights_body;
 
 use super::run::Call as Tensors;
 use super::tile::ROWS;
@@ -19,6 +22,7 @@ use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use pack::Pack;
 use std::ops::Range;
+pub(super) use weights::Weights;
 
 /// Blocks of output channels whose products are summed before they are transformed back.
 const PANEL: usize = 4;
@@ -63,8 +67,13 @@ struct Geometry {
 
 impl Geometry {
     fn new(variant: Variant, tiles: Range<usize>) -> Geometry {
+        Geometry::with(variant.n() * variant.n(), tiles)
+    }
+
+    /// With so many positions.
+    fn with(positions: usize, tiles: Range<usize>) -> Geometry {
         let position = (tiles.len() | 1) * LANES;
-        let block = variant.n() * variant.n() * position + LANES;
+        let block = positions * position + LANES;
         Geometry { first: tiles.start, tiles: tiles.len(), position, block }
     }
 }

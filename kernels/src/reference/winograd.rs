@@ -10,17 +10,24 @@
 //! one-dimensional transforms are the functions below, operation by operation. The products of a position are
 //! summed over the input channels: chains of FMAs from zero, cut into chunks of [`CHANNELS`] channels whose sums are
 //! added in order. What lies outside the image is transformed like any other input.
+//!
+//! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions. A
+//! position's products are summed over the tiles, image by image, row by row: chains of FMAs from zero, cut into chunks of
+//! [`TILES`] tiles whose sums are added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
 use crate::Error;
 use crate::error::check_len;
-use crate::shape::{ConvShape, LANES};
+use crate::shape::{ConvShape, Dims, LANES};
 use num_traits::Float;
 
 /// Channels in a chunk of the sum over them: a constant of the format.
 pub const CHANNELS: usize = super::conv::CHUNK * LANES;
+
+/// Tiles in a chunk of the weight gradient's sums: a constant of the format.
+pub const TILES: usize = 128;
 
 /// Which Winograd algorithm: the tile of outputs and the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,6 +140,48 @@ impl Variant {
             Variant::F3x2 => vec![m[0] + sum, difference, sum + m[3]],
         }
     }
+
+    /// `A d`, one dimension: `m` gradients of outputs to `n` positions.
+    pub fn gradient<T: Float>(self, d: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        match self {
+            Variant::F4x3 => {
+                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+                let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
+                let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
+                vec![
+                    d[0],
+                    a.mul_add(odd, even),
+                    (-a).mul_add(odd, even),
+                    b.mul_add(odd2, even2),
+                    (-b).mul_add(odd2, even2),
+                    d[3],
+                ]
+            }
+            Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
+            Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
+        }
+    }
+
+    /// `Gᵀ m`, one dimension: `n` positions to `r` taps.
+    pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
+        let half = c(0.5);
+        match self {
+            Variant::F4x3 => {
+                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
+                let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
+                vec![
+                    c(1.0 / 6.0).mul_add(sum, c(-2.0 / 3.0).mul_add(sum2, m[0])),
+                    c(a).mul_add(difference, c(b) * difference2),
+                    c(1.0 / 3.0).mul_add(sum - sum2, m[5]),
+                ]
+            }
+            Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
+            Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
+        }
+    }
 }
 
 /// A transform of a `rows × rows` tile in two dimensions: down the columns, then along the rows.
@@ -141,6 +190,16 @@ fn both<T: Float>(tile: &[T], rows: usize, one: impl Fn(&[T]) -> Vec<T>) -> Vec<
         (0..rows).map(|c| one(&(0..rows).map(|r| tile[r * rows + c]).collect::<Vec<T>>())).collect();
     let row = |r: usize| one(&columns.iter().map(|column| column[r]).collect::<Vec<T>>());
     (0..columns[0].len()).flat_map(row).collect()
+}
+
+/// The `side × side` pixels of channel `c` of an image from `(row, col)` on, counted with padding; `pad` outside.
+fn tile<T: Float>(d: &Dims, x: &[T], [image, c]: [usize; 2], from: [isize; 2], side: usize, pad: T) -> Vec<T> {
+    let pixel = |i: usize| {
+        let (row, col) = (from[0] + (i / side) as isize, from[1] + (i % side) as isize);
+        let inside = (0..d.h as isize).contains(&row) && (0..d.w as isize).contains(&col);
+        if inside { x[((image * d.c + c) * d.h + row as usize) * d.w + col as usize] } else { pad }
+    };
+    (0..side * side).map(pixel).collect()
 }
 
 /// Whether a shape is one that Winograd algorithms serve: stride 1, no dilation, one group, the variant's kernel.
@@ -183,13 +242,8 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
         for (top, left) in (0..oh).step_by(m).flat_map(|t| (0..ow).step_by(m).map(move |l| (t, l))) {
             let inputs: Vec<Vec<T>> = (0..s.ic)
                 .map(|c| {
-                    let pixel = |i: usize| {
-                        let (row, col) =
-                            ((top + i / n).wrapping_sub(s.pad_top), (left + i % n).wrapping_sub(s.pad_left));
-                        let inside = row < s.ih && col < s.iw;
-                        if inside { x[((image * s.ic + c) * s.ih + row) * s.iw + col] } else { pads[c] }
-                    };
-                    both(&(0..n * n).map(pixel).collect::<Vec<T>>(), n, |d| variant.input(d))
+                    let from = [top as isize - s.pad_top as isize, left as isize - s.pad_left as isize];
+                    both(&tile(&s.input(), x, [image, c], from, n, pads[c]), n, |d| variant.input(d))
                 })
                 .collect();
             for o in 0..s.oc {
@@ -251,10 +305,52 @@ pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T
     forward(variant, &back, dy, &rotated, &vec![T::zero(); s.oc])
 }
 
+/// `dw`, the gradient with respect to the weights, OIHW. Padding reads zeros.
+///
+/// # Errors
+/// A shape that Winograd does not serve ([`check`]), a length that does not fit.
+pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: &[T]) -> Result<Vec<T>, Error> {
+    check(variant, s)?;
+    check_len("x", x.len(), s.input().plain_len())?;
+    check_len("dy", dy.len(), s.output().plain_len())?;
+    let (n, m, d) = (variant.n(), variant.m(), s.output());
+    let columns = move |image: usize, top: usize| (0..d.w).step_by(m).map(move |left| (image, top, left));
+    let tiles: Vec<(usize, usize, usize)> =
+        (0..s.n).flat_map(|image| (0..d.h).step_by(m).flat_map(move |top| columns(image, top))).collect();
+    let inputs = |c: usize| -> Vec<Vec<T>> {
+        let transform = |&(image, top, left): &(usize, usize, usize)| {
+            let from = [top as isize - s.pad_top as isize, left as isize - s.pad_left as isize];
+            both(&tile(&s.input(), x, [image, c], from, n, T::zero()), n, |d| variant.input(d))
+        };
+        tiles.iter().map(transform).collect()
+    };
+    let gradients = |c: usize| -> Vec<Vec<T>> {
+        let transform = |&(image, top, left): &(usize, usize, usize)| {
+            both(&tile(&d, dy, [image, c], [top as isize, left as isize], m, T::zero()), m, |d| variant.gradient(d))
+        };
+        tiles.iter().map(transform).collect()
+    };
+    let inputs: Vec<Vec<Vec<T>>> = (0..s.ic).map(inputs).collect();
+    let mut dw = Vec::with_capacity(s.weight_len());
+    for gradients in (0..s.oc).map(gradients) {
+        for inputs in &inputs {
+            let product = |p: usize| {
+                let pairs = inputs.chunks(TILES).zip(gradients.chunks(TILES));
+                let chunk = |(x, dy): (&[Vec<T>], &[Vec<T>])| {
+                    x.iter().zip(dy).fold(T::zero(), |sum, (x, dy)| x[p].mul_add(dy[p], sum))
+                };
+                pairs.map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
+            };
+            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), n, |m| variant.taps(m)));
+        }
+    }
+    Ok(dw)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::conv::forward_padded;
+    use crate::reference::conv::{self, forward_padded};
 
     /// In `f64` nothing but the roundings of the points is left between the algorithms.
     #[test]
@@ -267,6 +363,12 @@ mod tests {
             let pads: Vec<f64> = (0..s.ic).map(|i| number(i + 77)).collect();
             let want = forward_padded(&s, &x, &w, &pads).unwrap();
             let got = forward(variant, &s, &x, &w, &pads).unwrap();
+            for (g, w) in got.iter().zip(&want) {
+                assert!((g - w).abs() < 1e-12, "{variant:?}: {g} is not {w}");
+            }
+            let dy: Vec<f64> = (0..s.output().plain_len()).map(|i| number(i + 5)).collect();
+            let want = conv::backward_weights(&s, &x, &dy).unwrap();
+            let got = backward_weights(variant, &s, &x, &dy).unwrap();
             for (g, w) in got.iter().zip(&want) {
                 assert!((g - w).abs() < 1e-12, "{variant:?}: {g} is not {w}");
             }

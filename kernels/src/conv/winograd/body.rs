@@ -1,18 +1,13 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
-// Rows and columns of a tile are clearer as numbers.
-#![allow(clippy::needless_range_loop)]
-
-use super::transform::{F2x3, F3x2, F4x3, Transform};
+use super::spread::{Source, Spread, gather_tile};
+use super::transform::{F2x3, F3x2, F4x3, Line};
 use super::{Call, Geometry, PANEL, Winograd};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::reference::winograd::Variant;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
-
-/// What padding reads where it has no values of its own.
-static ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// What to do with a block of tiles.
 #[derive(Debug, Clone)]
@@ -72,44 +67,24 @@ impl Kernel for Body<'_> {
 impl Body<'_> {
     /// `Bᵀ d B` of one block of channels.
     #[inline(always)]
-    unsafe fn input<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    unsafe fn input<S: Simd, T: Line<N, N>, const N: usize, const M: usize>(
         &self,
         s: S,
         block: usize,
         tiles: Range<usize>,
     ) {
-        let (d, g) = (&self.plan.input, &self.geometry);
-        let pads = self.call.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
-        let v = self.v.wrapping_add(block * g.block);
-        let row = d.w * LANES;
-        let mut edge = [[0.0f32; LANES]; 36];
-        for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
-            let plane = (place.image * self.plan.in_blocks() + block) * d.plane() * LANES;
-            let x = self.call.x.as_ptr().wrapping_add(plane);
-            let (top, rows) = inside(place.row * M, self.plan.pad_top, N, d.h);
-            let (left, cols) = inside(place.col * M, self.plan.pad_left, N, d.w);
-            let corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
-            let to = v.wrapping_add(tile * LANES);
-            for r in N - M..N {
-                (N - M..N).for_each(|c| s.prefetch(corner.wrapping_add((r + M) * row + c * LANES)));
-            }
-            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
-            unsafe {
-                if rows.len() == N && cols.len() == N {
-                    input_tile::<S, T, N, M>(s, corner, row, to, g.position);
-                } else {
-                    let pad = s.load(pads);
-                    for (r, line) in edge.chunks_exact_mut(N).enumerate().take(N) {
-                        for (c, pixel) in line.iter_mut().enumerate() {
-                            let inside = rows.contains(&r) && cols.contains(&c);
-                            let from = corner.wrapping_add(r * row + c * LANES);
-                            s.write(pixel, if inside { s.load(from) } else { pad });
-                        }
-                    }
-                    input_tile::<S, T, N, M>(s, edge.as_ptr().cast(), N * LANES, to, g.position);
-                }
-            }
-        }
+        let plan = self.plan;
+        let source = Source {
+            x: self.call.x,
+            dims: plan.input,
+            pads: self.call.pads,
+            pad_top: plan.pad_top,
+            pad_left: plan.pad_left,
+        };
+        let places = plan.places(self.geometry.first + tiles.start);
+        let to = Spread { rows: 0..N, v: self.v.wrapping_add(block * self.geometry.block), tiles };
+        // SAFETY: the caller's promise.
+        unsafe { source.spread::<S, T, N, N>(s, &self.geometry, M, places, block, to) }
     }
 
     /// The products of each position, summed over the input channels.
@@ -205,7 +180,7 @@ impl Body<'_> {
 
     /// `Aᵀ m A` of a panel, and the epilogue.
     #[inline(always)]
-    unsafe fn output<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    unsafe fn output<S: Simd, T: Line<N, M>, const N: usize, const M: usize>(
         &self,
         s: S,
         panel: Range<usize>,
@@ -230,7 +205,7 @@ impl Body<'_> {
                 let to = Tile { rows: M.min(d.h - top), cols: M.min(d.w - left), row, valid };
                 // SAFETY: the caller's promise; the tile's pixels lie inside the output.
                 unsafe {
-                    let mut y = output_tile::<S, T, N, M>(s, from, g.position);
+                    let mut y = gather_tile::<S, T, N, M>(s, from, g.position);
                     y.as_flattened_mut().iter_mut().for_each(|v| *v = s.add(*v, bias));
                     if let Some(shortcut) = self.call.shortcut {
                         to.add(s, &mut y, shortcut.as_ptr().add(at));
@@ -245,14 +220,6 @@ impl Body<'_> {
             }
         }
     }
-}
-
-/// From where on a tile reads an axis, and which of its `n` pixels lie inside the image.
-#[inline(always)]
-fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usize>) {
-    let start = first as isize - pad as isize;
-    let end = (size as isize - start).clamp(0, n as isize) as usize;
-    (start, (-start).clamp(0, end as isize) as usize..end)
 }
 
 /// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
@@ -304,58 +271,4 @@ impl Tile {
             }
         }
     }
-}
-
-/// Transforms one tile of one block of channels, whose first pixel is at `from` and whose rows are `row` elements apart.
-///
-/// # Safety
-/// 16 elements must be readable at each pixel, and writable at `to` and each of the `N²` positions, `position` apart.
-#[inline(always)]
-unsafe fn input_tile<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
-    s: S,
-    from: *const f32,
-    row: usize,
-    to: *mut f32,
-    position: usize,
-) {
-    let mut half = [[s.zero(); N]; N];
-    for c in 0..N {
-        // SAFETY: the caller's promise.
-        let column = T::input(s, std::array::from_fn(|r| unsafe { s.load(from.add(r * row + c * LANES)) }));
-        for r in 0..N {
-            half[r][c] = column[r];
-        }
-    }
-    for (r, line) in half.into_iter().enumerate() {
-        for (c, v) in T::input(s, line).into_iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { s.store(to.add((r * N + c) * position), v) };
-        }
-    }
-}
-
-/// The outputs of one tile of one block of channels.
-///
-/// # Safety
-/// 16 elements must be readable at `from` and each of the `N²` positions, `position` apart.
-#[inline(always)]
-unsafe fn output_tile<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
-    s: S,
-    from: *const f32,
-    position: usize,
-) -> [[S::V; M]; M] {
-    let mut half = [[s.zero(); N]; M];
-    for c in 0..N {
-        // SAFETY: the caller's promise.
-        let column = T::output(s, std::array::from_fn(|r| unsafe { s.load(from.add((r * N + c) * position)) }));
-        for r in 0..M {
-            half[r][c] = column[r];
-        }
-    }
-    let mut y = [[s.zero(); M]; M];
-    // A loop, for `array::map` is not always inlined, and outside its shim a vector is not a register.
-    for r in 0..M {
-        y[r] = T::output(s, half[r]);
-    }
-    y
 }

@@ -2,12 +2,11 @@
 
 use crate::Simd;
 
-/// One variant's transforms: `N` inputs or positions, `M` outputs.
-pub(super) trait Transform<const N: usize, const M: usize> {
-    /// `Bᵀ d`.
-    fn input<S: Simd>(s: S, d: [S::V; N]) -> [S::V; N];
-    /// `Aᵀ m`.
-    fn output<S: Simd>(s: S, m: [S::V; N]) -> [S::V; M];
+/// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the inputs take the
+/// one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
+/// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`).
+pub(super) trait Line<const A: usize, const B: usize> {
+    fn line<S: Simd>(s: S, d: [S::V; A]) -> [S::V; B];
 }
 
 /// F(4×4, 3×3).
@@ -29,9 +28,9 @@ fn input4<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
     [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[3], d[1])]
 }
 
-impl Transform<6, 4> for F4x3 {
+impl Line<6, 6> for F4x3 {
     #[inline(always)]
-    fn input<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+    fn line<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
         let half = s.splat(-0.5);
         let (even, odd) = (s.fma(half, d[2], d[4]), s.fma(half, d[1], d[3]));
         let two = s.splat(-2.0);
@@ -46,9 +45,11 @@ impl Transform<6, 4> for F4x3 {
             s.fma(middle, d[3], s.add(d[1], d[5])),
         ]
     }
+}
 
+impl Line<6, 4> for F4x3 {
     #[inline(always)]
-    fn output<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 4] {
+    fn line<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 4] {
         let (sum, difference) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
         let (sum2, difference2) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
         [
@@ -60,27 +61,96 @@ impl Transform<6, 4> for F4x3 {
     }
 }
 
-impl Transform<4, 2> for F2x3 {
+impl Line<4, 6> for F4x3 {
     #[inline(always)]
-    fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 6] {
+        let two = s.splat(2.0);
+        let (even, odd) = (s.fma(two, d[2], d[0]), s.fma(two, d[3], d[1]));
+        let half = s.splat(0.5);
+        let (even2, odd2) = (s.fma(half, d[2], d[0]), s.fma(half, d[3], d[1]));
+        [
+            d[0],
+            s.fma(s.splat(A), odd, even),
+            s.fma(s.splat(-A), odd, even),
+            s.fma(s.splat(B), odd2, even2),
+            s.fma(s.splat(-B), odd2, even2),
+            d[3],
+        ]
+    }
+}
+
+impl Line<6, 3> for F4x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 3] {
+        const POINT: f64 = std::f64::consts::SQRT_2;
+        const POINT2: f64 = std::f64::consts::FRAC_1_SQRT_2;
+        let c = |x: f64| s.splat(x as f32);
+        let (sum, difference) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
+        let (sum2, difference2) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
+        [
+            s.fma(c(1.0 / 6.0), sum, s.fma(c(-2.0 / 3.0), sum2, m[0])),
+            s.fma(c(POINT / 6.0), difference, s.mul(c(-2.0 / 3.0 * POINT2), difference2)),
+            s.fma(c(1.0 / 3.0), s.sub(sum, sum2), m[5]),
+        ]
+    }
+}
+
+impl Line<4, 4> for F2x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
         input4(s, d)
     }
+}
 
+impl Line<4, 2> for F2x3 {
     #[inline(always)]
-    fn output<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
+    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
         [s.add(m[0], s.add(m[1], m[2])), s.add(s.sub(m[1], m[2]), m[3])]
     }
 }
 
-impl Transform<4, 3> for F3x2 {
+impl Line<2, 4> for F2x3 {
     #[inline(always)]
-    fn input<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    fn line<S: Simd>(s: S, d: [S::V; 2]) -> [S::V; 4] {
+        [d[0], s.add(d[0], d[1]), s.sub(d[0], d[1]), d[1]]
+    }
+}
+
+impl Line<4, 3> for F2x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
+        let (half, sum) = (s.splat(0.5), s.add(m[1], m[2]));
+        [s.fma(half, sum, m[0]), s.mul(half, s.sub(m[1], m[2])), s.fma(half, sum, m[3])]
+    }
+}
+
+impl Line<4, 4> for F3x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
         input4(s, d)
     }
+}
 
+impl Line<4, 3> for F3x2 {
     #[inline(always)]
-    fn output<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
+    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
         let sum = s.add(m[1], m[2]);
         [s.add(m[0], sum), s.sub(m[1], m[2]), s.add(sum, m[3])]
+    }
+}
+
+impl Line<3, 4> for F3x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 3]) -> [S::V; 4] {
+        let even = s.add(d[0], d[2]);
+        [d[0], s.add(even, d[1]), s.sub(even, d[1]), d[2]]
+    }
+}
+
+impl Line<4, 2> for F3x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
+        let half = s.splat(0.5);
+        [s.fma(half, s.add(m[1], m[2]), m[0]), s.fma(half, s.sub(m[1], m[2]), m[3])]
     }
 }

@@ -1,6 +1,6 @@
 //! The register tiles of the weight gradient over one chunk of pixels.
 
-use super::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
+use crate::conv::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
 use crate::{Kernel, LANES, Simd};
 
 /// A unit's sums over one chunk.
@@ -90,7 +90,7 @@ impl Chunk<'_> {
 /// # Safety
 /// `J` streams, `stream` apart, of `I` lines of 16 must be readable and writable at `to`.
 #[inline(always)]
-unsafe fn add_lines<S: Simd, const I: usize, const J: usize>(
+pub(in crate::conv) unsafe fn add_lines<S: Simd, const I: usize, const J: usize>(
     s: S,
     acc: &[[S::V; J]; I],
     to: *mut f32,

@@ -1,0 +1,332 @@
+//! The direct gradient with respect to the weights: channels of the input by channels of the output, summed over pixels.
+//!
+//! A *unit* is one block of input channels by up to [`PANEL`] blocks of output channels of a group, all taps: what one
+//! task sums in a buffer that stays in the first cache. Rows of its tiles are (tap, input channel) pairs.
+
+use super::chunk::Chunk;
+use super::tree::Tree;
+use crate::conv::axis::Axis;
+use crate::conv::gather::Window;
+use crate::conv::pass::Strides;
+use crate::conv::tile::{ROWS, Run, parts};
+use crate::conv::{Layout, Options};
+use crate::reference::conv::{GROUP, weight_chunk};
+use crate::threads::{Shared, for_each_task};
+use crate::{ConvShape, Isa, LANES, blocks};
+use std::ops::Range;
+
+/// Blocks of output channels in a unit.
+const PANEL: usize = 4;
+
+/// What the direct algorithm computes and how it walks.
+#[derive(Debug, Clone)]
+pub(super) struct Direct {
+    isa: Isa,
+    shape: ConvShape,
+    depthwise: bool,
+    groups: usize,
+    gic: usize,
+    goc: usize,
+    rows: Axis,
+    cols: Axis,
+    /// How the input lies.
+    input: Layout,
+    /// Whether a chunk's inputs, and its output gradients, are copied (padding; channels that are not whole blocks).
+    copy_x: bool,
+    copy_dy: bool,
+    /// Images and output rows in a chunk.
+    chunk: (usize, usize),
+    /// One run for each output row of a chunk.
+    runs: Vec<Run>,
+    /// Where each of a unit's rows begins in the input.
+    offsets: Vec<usize>,
+    /// Blocks of output channels in a unit.
+    panel: usize,
+}
+
+impl Direct {
+    /// Plans a shape that has been checked.
+    pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Direct {
+        let s = shape;
+        let depthwise = s.groups > 1 && s.group_ic() == 1 && s.group_oc() == 1;
+        let (groups, gic, goc) = match depthwise {
+            true => (blocks(s.groups), LANES, LANES),
+            false => (s.groups, s.group_ic(), s.group_oc()),
+        };
+        let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
+        let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
+        let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
+        let panel = options.blocking.map_or(PANEL, |b| b.vectors.clamp(1, PANEL));
+        let mut plan = Direct {
+            isa,
+            shape: *s,
+            depthwise,
+            groups,
+            gic,
+            goc,
+            input: options.input,
+            copy_x: options.input == Layout::Nchw
+                || rows.padded()
+                || cols.padded()
+                || !whole(gic)
+                || (gic < LANES && s.kh * s.kw > 1),
+            copy_dy: !whole(goc),
+            chunk: weight_chunk(s.oh(), s.ow()),
+            runs: Vec::new(),
+            offsets: Vec::new(),
+            panel: panel.min(blocks(goc)),
+            rows,
+            cols,
+        };
+        plan.walk();
+        plan
+    }
+
+    fn walk(&mut self) {
+        let (x, dy) = (self.x_strides(), self.dy_strides());
+        for image in 0..self.chunk.0.min(self.shape.n) {
+            for row in 0..self.chunk.1 {
+                let at = |s: &Strides, step: usize| image * s.image + row * step * s.row;
+                self.runs.push(Run { x: at(&x, self.rows.in_step), w: at(&dy, 1), len: self.cols.count });
+            }
+        }
+        let (low_row, low_col) = if self.copy_x { (self.rows.low(), self.cols.low()) } else { (0, 0) };
+        for r in &self.rows.taps {
+            for c in &self.cols.taps {
+                let at = (r.offset - low_row) as usize * x.row + (c.offset - low_col) as usize * x.col;
+                self.offsets.extend((0..if self.depthwise { 1 } else { self.lanes() }).map(|lane| at + lane));
+            }
+        }
+    }
+
+    /// Input channels in a unit.
+    fn lanes(&self) -> usize {
+        if self.copy_x { self.gic.min(LANES) } else { LANES }
+    }
+
+    /// The window of the input that a chunk reads: one block of channels.
+    fn x_window(&self, group: usize, block: usize, row: usize) -> Window {
+        let channel = group * self.gic + block * LANES;
+        Window {
+            dims: self.shape.input(),
+            layout: self.input,
+            channel,
+            channels: LANES.min((group + 1) * self.gic - channel).min(self.shape.ic - channel),
+            row: (row * self.rows.in_step) as isize + self.rows.low(),
+            rows: self.rows.extent(self.chunk.1),
+            col: self.cols.low(),
+            cols: self.cols.extent(self.cols.count),
+            lanes: self.lanes(),
+        }
+    }
+
+    /// The window of the output gradient that a chunk reads: a unit's blocks of channels.
+    fn dy_window(&self, group: usize, panel: &Range<usize>, row: usize) -> Window {
+        let (start, end) = (panel.start * LANES, self.goc.min(panel.end * LANES));
+        Window {
+            dims: self.shape.output(),
+            layout: Layout::Blocked,
+            channel: group * self.goc + start,
+            channels: end - start,
+            row: row as isize,
+            rows: self.chunk.1,
+            col: 0,
+            cols: self.cols.count,
+            lanes: LANES,
+        }
+    }
+
+    fn x_strides(&self) -> Strides {
+        if !self.copy_x {
+            return Strides::of(&self.shape.input());
+        }
+        let window = self.x_window(0, 0, 0);
+        let row = window.cols * window.lanes;
+        Strides { image: window.rows * row, block: window.rows * row, row, col: window.lanes }
+    }
+
+    fn dy_strides(&self) -> Strides {
+        if !self.copy_dy {
+            return Strides::of(&self.shape.output());
+        }
+        let row = self.cols.count * LANES;
+        Strides { image: self.panel * self.chunk.1 * row, block: self.chunk.1 * row, row, col: LANES }
+    }
+
+    /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile.
+    pub fn kernel(&self) -> String {
+        let vectors = if self.isa == Isa::Avx512 { 4 } else { 1 };
+        let kind = if self.depthwise { "depthwise" } else { "direct" };
+        format!("{kind}-{}-{ROWS}x{}", self.isa, vectors.min(self.panel) * LANES)
+    }
+
+    fn panels(&self) -> usize {
+        blocks(self.goc).div_ceil(self.panel)
+    }
+
+    fn units(&self) -> usize {
+        self.groups * if self.depthwise { 1 } else { blocks(self.gic) * self.panels() }
+    }
+
+    /// Elements of a unit's sums: `[oc block][tap][ic lane][16]`.
+    fn unit_len(&self) -> usize {
+        self.panel * self.offsets.len() * LANES
+    }
+
+    /// Into how many aligned spans (of `2^j` groups of images) the images are cut so that all threads have work.
+    fn spans(&self, threads: usize) -> (usize, usize) {
+        let groups = self.shape.n.div_ceil(GROUP);
+        let mut span = groups.next_power_of_two();
+        while threads > 1 && span > 1 && self.units() * groups.div_ceil(span) < 2 * threads {
+            span /= 2;
+        }
+        (groups.div_ceil(span), span)
+    }
+
+    /// Sums that a thread keeps while it combines a span of groups as a tree.
+    fn depth(&self) -> usize {
+        self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 2
+    }
+
+    fn scratch_len(&self) -> usize {
+        let images = self.chunk.0.min(self.shape.n);
+        let x = if self.copy_x { images * self.x_strides().image } else { 0 };
+        let dy = if self.copy_dy { images * self.dy_strides().image } else { 0 };
+        x.next_multiple_of(LANES) + dy + self.depth() * self.unit_len()
+    }
+
+    /// Elements of the workspace with that many threads.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        let (spans, _) = self.spans(threads);
+        let partial = if spans > 1 { spans * self.units() * self.unit_len() } else { 0 };
+        partial + threads.max(1) * self.scratch_len()
+    }
+
+    /// Computes `dw`. All lengths have been checked; the workspace is at least that of one thread.
+    pub fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+        let s = &self.shape;
+        let threads = rayon::current_num_threads();
+        let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
+        let (spans, span) = self.spans(threads);
+        let (units, len) = (self.units(), self.unit_len());
+        let dw = Shared::new(dw);
+        if spans == 1 {
+            for_each_task(units, workspace, self.scratch_len(), |unit, scratch| {
+                let sums = self.span(unit, 0..s.n, x, dy, scratch);
+                self.unpack(unit, sums, dw);
+            });
+            return;
+        }
+        let (partial, workspace) = workspace.split_at_mut(spans * units * len);
+        let shared = Shared::new(partial);
+        for_each_task(units * spans, workspace, self.scratch_len(), |task, scratch| {
+            let (unit, part) = (task / spans, task % spans);
+            let images = part * span * GROUP..s.n.min((part + 1) * span * GROUP);
+            let sums = self.span(unit, images, x, dy, scratch);
+            // SAFETY: `partial` holds `units · spans` parts of `len` elements; this task alone writes this one.
+            unsafe { sums.as_ptr().copy_to_nonoverlapping(shared.ptr().add(task * len), len) };
+        });
+        use rayon::prelude::*;
+        partial.par_chunks_exact_mut(spans * len).enumerate().for_each(|(unit, parts)| {
+            let mut tree = Tree::new(parts, len);
+            for part in 0..spans {
+                tree.buffer.copy_within(part * len..(part + 1) * len, tree.height * len);
+                tree.push();
+            }
+            self.unpack(unit, tree.finish(), dw);
+        });
+    }
+
+    /// The sums of a unit over a span of images, groups combined as a tree.
+    fn span<'a>(&self, unit: usize, images: Range<usize>, x: &[f32], dy: &[f32], scratch: &'a mut [f32]) -> &'a [f32] {
+        let (sums, copies) = scratch.split_at_mut(self.depth() * self.unit_len());
+        let mut tree = Tree::new(sums, self.unit_len());
+        for first in images.clone().step_by(GROUP) {
+            self.group(unit, first..images.end.min(first + GROUP), x, dy, tree.top(), copies);
+            tree.push();
+        }
+        tree.finish()
+    }
+
+    /// Group, block of input channels and blocks of output channels of a unit.
+    fn place(&self, unit: usize) -> (usize, usize, Range<usize>) {
+        if self.depthwise {
+            return (unit, 0, 0..1);
+        }
+        let (unit, panel) = (unit / self.panels(), unit % self.panels());
+        let (start, len) = parts(blocks(self.goc), self.panels()).nth(panel).unwrap_or_default();
+        (unit / blocks(self.gic), unit % blocks(self.gic), start..start + len)
+    }
+
+    /// The sums of a unit over a group of images, chunk after chunk.
+    fn group(&self, unit: usize, images: Range<usize>, x: &[f32], dy: &[f32], sums: &mut [f32], copies: &mut [f32]) {
+        let (group, block, panel) = self.place(unit);
+        let (xs, dys) = (self.x_strides(), self.dy_strides());
+        let together = self.chunk.0.min(self.shape.n);
+        let (copy_x, copy_dy) =
+            copies.split_at_mut(if self.copy_x { (together * xs.image).next_multiple_of(LANES) } else { 0 });
+        for first in images.clone().step_by(self.chunk.0) {
+            let chunk_images = first..images.end.min(first + self.chunk.0);
+            for row in (0..self.rows.count).step_by(self.chunk.1) {
+                let rows = self.chunk.1.min(self.rows.count - row);
+                let x = if self.copy_x {
+                    let window = self.x_window(group, block, row);
+                    for (image, to) in chunk_images.clone().zip(copy_x.chunks_exact_mut(xs.image)) {
+                        window.copy(x, image, &[], to);
+                    }
+                    copy_x.as_ptr()
+                } else {
+                    let first_block = (group * self.gic / LANES + block) * xs.block;
+                    x[first * xs.image + first_block + row * self.rows.in_step * xs.row..].as_ptr()
+                };
+                let dy = if self.copy_dy {
+                    let window = self.dy_window(group, &panel, row);
+                    for (image, to) in chunk_images.clone().zip(copy_dy.chunks_exact_mut(dys.image)) {
+                        window.copy(dy, image, &[], to);
+                    }
+                    copy_dy.as_ptr()
+                } else {
+                    let first_block = (group * self.goc / LANES + panel.start) * dys.block;
+                    dy[first * dys.image + first_block + row * dys.row..].as_ptr()
+                };
+                self.isa.dispatch(Chunk {
+                    depthwise: self.depthwise,
+                    offsets: &self.offsets,
+                    x,
+                    step: self.cols.in_step * xs.col,
+                    dy,
+                    stream: dys.block,
+                    runs: &self.runs[..chunk_images.len() * rows],
+                    vectors: panel.len(),
+                    first: first == images.start && row == 0,
+                    sums,
+                });
+            }
+        }
+    }
+
+    /// Writes a unit's sums to where they belong in OIHW: for each output channel one contiguous stretch.
+    fn unpack(&self, unit: usize, sums: &[f32], dw: Shared) {
+        let (group, block, panel) = self.place(unit);
+        let (s, taps) = (&self.shape, self.rows.taps.len() * self.cols.taps.len());
+        let lanes = self.offsets.len() / taps;
+        let inputs = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
+        for (o, block_out) in panel.clone().zip(sums.chunks_exact(self.offsets.len() * LANES)) {
+            for lane in 0..LANES.min(self.goc - o * LANES) {
+                let oc = group * self.goc + o * LANES + lane;
+                if oc >= s.oc {
+                    break;
+                }
+                let at = (oc * s.group_ic() + block * LANES) * taps;
+                for i in 0..inputs {
+                    for tap in 0..taps {
+                        let v = block_out[(tap * lanes + i) * LANES + lane];
+                        // SAFETY: an index into OIHW of a channel pair below the shape's, whose length `run` has
+                        // checked; each pair belongs to one unit.
+                        unsafe { dw.ptr().add(at + i * taps + tap).write(v) };
+                    }
+                }
+            }
+        }
+    }
+}

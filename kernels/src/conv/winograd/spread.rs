@@ -1,0 +1,167 @@
+//! From tiles of pixels to positions and back, in two dimensions: down the columns, then along the rows.
+
+// Rows and columns of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
+use super::transform::Line;
+use super::{Geometry, Places};
+use crate::{Dims, LANES, Simd};
+use std::ops::Range;
+
+/// What padding reads where it has no values of its own.
+static ZEROS: [f32; LANES] = [0.0; LANES];
+
+/// A blocked tensor that is read tile by tile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub x: &'a [f32],
+    pub dims: Dims,
+    /// What lies outside, whole blocks of channels; zeros if empty.
+    pub pads: &'a [f32],
+    pub pad_top: usize,
+    pub pad_left: usize,
+}
+
+/// Where the transforms of some tiles of a block of channels are written.
+#[derive(Debug, Clone)]
+pub(super) struct Spread {
+    /// Rows of positions that are wanted.
+    pub rows: Range<usize>,
+    /// `[position][tile][16]`, from the first wanted position on.
+    pub v: *mut f32,
+    pub tiles: Range<usize>,
+}
+
+impl Source<'_> {
+    /// Transforms tiles of `A × A` pixels, `step` apart, of one block of channels.
+    ///
+    /// # Safety
+    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
+    #[inline(always)]
+    pub unsafe fn spread<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+        &self,
+        s: S,
+        g: &Geometry,
+        step: usize,
+        places: Places,
+        block: usize,
+        to: Spread,
+    ) {
+        // Without a choice all loops over the rows unroll.
+        // SAFETY: the caller's promise.
+        unsafe {
+            if to.rows == (0..B) {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, Spread { rows: 0..B, ..to });
+            } else {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, to);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn spread_rows<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+        &self,
+        s: S,
+        g: &Geometry,
+        step: usize,
+        places: Places,
+        block: usize,
+        Spread { rows: wanted, v, tiles }: Spread,
+    ) {
+        let d = &self.dims;
+        let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
+        let row = d.w * LANES;
+        let mut edge = [[0.0f32; LANES]; 36];
+        for (tile, place) in tiles.zip(places) {
+            let plane = (place.image * crate::blocks(d.c) + block) * d.plane() * LANES;
+            let x = self.x.as_ptr().wrapping_add(plane);
+            let (top, rows) = inside(place.row * step, self.pad_top, A, d.h);
+            let (left, cols) = inside(place.col * step, self.pad_left, A, d.w);
+            let corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
+            let to = v.wrapping_add(tile * LANES);
+            for r in A - step..A {
+                (A - step..A).for_each(|c| s.prefetch(corner.wrapping_add((r + step) * row + c * LANES)));
+            }
+            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
+            unsafe {
+                if rows.len() == A && cols.len() == A {
+                    spread_tile::<S, T, A, B>(s, corner, row, to, g.position, wanted.clone());
+                } else {
+                    let pad = s.load(pads);
+                    for (r, line) in edge.chunks_exact_mut(A).enumerate().take(A) {
+                        for (c, pixel) in line.iter_mut().enumerate() {
+                            let inside = rows.contains(&r) && cols.contains(&c);
+                            let from = corner.wrapping_add(r * row + c * LANES);
+                            s.write(pixel, if inside { s.load(from) } else { pad });
+                        }
+                    }
+                    spread_tile::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
+                }
+            }
+        }
+    }
+}
+
+/// From where on a tile reads an axis, and which of its `n` pixels lie inside the image.
+#[inline(always)]
+fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usize>) {
+    let start = first as isize - pad as isize;
+    let end = (size as isize - start).clamp(0, n as isize) as usize;
+    (start, (-start).clamp(0, end as isize) as usize..end)
+}
+
+/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows are `row` elements apart.
+///
+/// # Safety
+/// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,
+/// `position` apart.
+#[inline(always)]
+unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+    s: S,
+    from: *const f32,
+    row: usize,
+    to: *mut f32,
+    position: usize,
+    rows: Range<usize>,
+) {
+    let mut half = [[s.zero(); A]; B];
+    for c in 0..A {
+        // SAFETY: the caller's promise.
+        let column = T::line(s, std::array::from_fn(|r| unsafe { s.load(from.add(r * row + c * LANES)) }));
+        for r in 0..B {
+            half[r][c] = column[r];
+        }
+    }
+    for (r, row) in rows.enumerate() {
+        for (c, v) in T::line(s, half[row]).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(to.add((r * B + c) * position), v) };
+        }
+    }
+}
+
+/// The `B × B` results of one tile of one block of channels, or of one pair of channels.
+///
+/// # Safety
+/// 16 elements must be readable at `from` and each of the `A²` positions, `position` apart.
+#[inline(always)]
+pub(super) unsafe fn gather_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+    s: S,
+    from: *const f32,
+    position: usize,
+) -> [[S::V; B]; B] {
+    let mut half = [[s.zero(); A]; B];
+    for c in 0..A {
+        // SAFETY: the caller's promise.
+        let column = T::line(s, std::array::from_fn(|r| unsafe { s.load(from.add((r * A + c) * position)) }));
+        for r in 0..B {
+            half[r][c] = column[r];
+        }
+    }
+    let mut y = [[s.zero(); B]; B];
+    // A loop, for `array::map` is not always inlined, and outside its shim a vector is not a register.
+    for r in 0..B {
+        y[r] = T::line(s, half[r]);
+    }
+    y
+}

@@ -1,0 +1,232 @@
+//! The gradient of the weights by Winograd: the order of the sums is that of [`crate::reference::winograd`].
+//!
+//! A thread takes a *share*: some blocks of channels of either side, at some rows of positions. It transforms the inputs and
+//! output gradients that it needs itself, for what another core has written comes from its cache no faster than from memory.
+//! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products, of a
+//! *unit* at a time, a few blocks of input channels by a few of output channels, and unit by unit all positions: the sums
+//! stay in the second cache and are transformed to weights with the last block. Where tiles are many and the sums of all
+//! units exceed the third cache, it is position by position all units: its transforms come into the second cache once.
+//! Where a share has not all positions, the sums are transformed once all shares are done. Threads never share out the
+//! tiles.
+
+use super::weights_body::{Body, Stage, Unit};
+use super::{Geometry, Winograd};
+use crate::conv::Options;
+use crate::conv::tile::ROWS;
+use crate::reference::winograd::{TILES, Variant};
+use crate::threads::{Shared, for_each_task};
+use crate::{ConvShape, Isa, LANES};
+use std::ops::Range;
+
+/// Blocks of channels, of the input or of the output, in a unit at most.
+const UNIT: usize = 4;
+/// Elements that a block's transforms may have: 8 MiB, a part of the third cache.
+const BLOCK: usize = 1 << 21;
+/// Elements of kept sums beyond which the third cache does not hold them beside the transforms: 16 MiB.
+const SUMS: usize = 1 << 22;
+/// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
+const SLICE: usize = 1 << 18;
+/// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
+/// the other side's transforms are computed by each thread.
+const WIDE: usize = 4;
+
+/// What the gradient of the weights computes and how it walks.
+#[derive(Debug, Clone)]
+pub(in crate::conv) struct Weights {
+    /// The forward pass: the tiles are its.
+    pub(super) forward: Winograd,
+    /// Chunks in a block in place of those derived from the shape.
+    chunks: Option<usize>,
+    /// Blocks of channels in a unit, at most.
+    unit: usize,
+    /// [`SUMS`]; none where a forced blocking asks for units of several blocks.
+    sums: usize,
+}
+
+/// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
+#[derive(Debug, Clone, Copy)]
+struct Split {
+    channels: usize,
+    rows: usize,
+}
+
+/// Blocks of channels, rows of positions.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    pub ins: Range<usize>,
+    pub outs: Range<usize>,
+    pub rows: Range<usize>,
+}
+
+/// Part `i` of so many.
+fn part(total: usize, count: usize, i: usize) -> Range<usize> {
+    total * i / count..total * (i + 1) / count
+}
+
+impl Weights {
+    /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
+    pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
+        let forward = Winograd::new(variant, s, options);
+        let chunks = options.blocking.map(|b| b.rows.max(1));
+        let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
+        let sums = options.blocking.map_or(SUMS, |b| if b.vectors > 1 { 0 } else { SUMS });
+        Weights { forward, chunks, unit, sums }
+    }
+
+    pub fn variant(&self) -> Variant {
+        self.forward.variant
+    }
+
+    /// The name of the kernel.
+    pub fn kernel(&self, isa: Isa) -> String {
+        let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
+        let (r, m) = (self.variant().r(), self.variant().m());
+        format!("winograd-f{r}x{m}-{isa}-{ROWS}x{}", vectors.min(self.forward.out_blocks()).min(self.unit) * LANES)
+    }
+
+    fn split(&self, threads: usize) -> Split {
+        let (most, n) = (self.forward.in_blocks().max(self.forward.out_blocks()), self.variant().n());
+        let rows = (threads / threads.min(most / WIDE).max(1)).clamp(1, n);
+        Split { channels: (threads / rows).clamp(1, most), rows }
+    }
+
+    /// The shares run by parts of channels, each by rows.
+    fn share(&self, split: Split, i: usize) -> Share {
+        let (ins, outs) = (self.forward.in_blocks(), self.forward.out_blocks());
+        let rows = part(self.variant().n(), split.rows, i % split.rows);
+        let channels = |total: usize| part(total, split.channels, i / split.rows);
+        match ins > outs {
+            true => Share { ins: channels(ins), outs: 0..outs, rows },
+            false => Share { ins: 0..ins, outs: channels(outs), rows },
+        }
+    }
+
+    /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may be
+    /// more transforms where there are more sums.
+    fn tiles(&self, share: &Share) -> usize {
+        let (positions, channels) = (share.rows.len() * self.variant().n(), share.ins.len() + share.outs.len());
+        let sums = positions * share.ins.len() * share.outs.len() * LANES * LANES;
+        let most = BLOCK.max(sums).min(BLOCK.max(positions * SLICE));
+        let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * TILES)).max(1);
+        let chunks = self.forward.total().div_ceil(TILES);
+        (chunks.div_ceil(chunks.div_ceil(wanted)) * TILES).min(self.forward.total())
+    }
+
+    /// Whether the sums of all units are kept: for another block, or for other shares.
+    fn keeps(&self, split: Split, share: &Share) -> bool {
+        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share)
+    }
+
+    /// Whether all units take their turn at a position before the next.
+    fn is_by_position(&self, share: &Share) -> bool {
+        let (ins, outs) = self.units(share);
+        self.forward.total() > TILES && ins * outs * self.unit_len() > self.sums
+    }
+
+    /// How many units of input and of output channels a share has.
+    fn units(&self, share: &Share) -> (usize, usize) {
+        (share.ins.len().div_ceil(self.unit), share.outs.len().div_ceil(self.unit))
+    }
+
+    fn unit(&self, share: &Share, i: usize) -> Unit {
+        let (ins, outs) = self.units(share);
+        let of = |range: &Range<usize>, count: usize, i: usize| {
+            let part = part(range.len(), count, i);
+            range.start + part.start..range.start + part.end
+        };
+        Unit { ins: of(&share.ins, ins, i / outs), outs: of(&share.outs, outs, i % outs) }
+    }
+
+    /// Elements of a unit's sums.
+    fn unit_len(&self) -> usize {
+        let (ins, outs) = (self.unit.min(self.forward.in_blocks()), self.unit.min(self.forward.out_blocks()));
+        self.forward.positions() * Unit { ins: 0..ins, outs: 0..outs }.plane()
+    }
+
+    /// Elements of a share's transforms, of the sums that it keeps, and of those that all shares keep together.
+    fn lens(&self, split: Split) -> (usize, usize, usize) {
+        let mut lens = (0, 0, 0);
+        for share in (0..split.channels * split.rows).map(|i| self.share(split, i)) {
+            let (ins, outs) = self.units(&share);
+            let geometry = Geometry::with(share.rows.len() * self.variant().n(), 0..self.tiles(&share));
+            lens.0 = lens.0.max((share.ins.len() + share.outs.len()) * geometry.block);
+            let units = if self.keeps(split, &share) { ins * outs } else { 1 };
+            lens.1 = lens.1.max(units * self.unit_len());
+        }
+        if split.rows > 1 { (lens.0, 0, split.channels * lens.1) } else { lens }
+    }
+
+    /// Elements of the workspace with that many threads, never less than with one.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        let len = |split: Split| {
+            let (transforms, own, together) = self.lens(split);
+            together + split.channels * split.rows * (transforms + own)
+        };
+        len(self.split(1)).max(len(self.split(threads.max(1))))
+    }
+
+    /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
+    /// at least that of one thread.
+    pub fn run(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+        let f = &self.forward;
+        let taps = f.variant.r() * f.variant.r();
+        assert!(x.len() == f.input.blocked_len() && dy.len() == f.output.blocked_len());
+        assert!(dw.len() == f.input.c * f.output.c * taps);
+        let threads = rayon::current_num_threads();
+        let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
+        let split = self.split(threads);
+        let (transforms, own, together) = self.lens(split);
+        let (sums, workspace) = workspace.split_at_mut(together);
+        assert!(workspace.len() >= transforms + own);
+        let (sums, dw) = (Shared::new(sums), Shared::new(dw));
+        let body = |geometry, stage, v, m| Body { plan: self, x, dy, geometry, stage, v, m, dw: dw.ptr() };
+        let slots = together / split.channels / self.unit_len();
+        for_each_task(split.channels * split.rows, workspace, transforms + own, |task, scratch| {
+            let share = self.share(split, task);
+            let (v, m) = scratch.split_at_mut(transforms);
+            let v = v.as_mut_ptr();
+            let m = if split.rows > 1 {
+                sums.ptr().wrapping_add(task / split.rows * slots * self.unit_len())
+            } else {
+                m.as_mut_ptr()
+            };
+            let (tiles, total) = (self.tiles(&share), f.total());
+            let (ins, outs) = self.units(&share);
+            let (units, positions) = (ins * outs, share.rows.len() * f.variant.n());
+            let keeps = self.keeps(split, &share);
+            let by_position = self.is_by_position(&share);
+            for first in (0..total).step_by(tiles) {
+                let geometry = Geometry::with(positions, first..total.min(first + tiles));
+                let run = |stage, m| isa.dispatch(body(geometry, stage, v, m));
+                let sums = |unit: usize| if keeps { m.wrapping_add(unit * self.unit_len()) } else { m };
+                let multiply = |unit: usize, positions: Range<usize>| {
+                    run(Stage::Multiply(share.clone(), self.unit(&share, unit), positions), sums(unit));
+                };
+                run(Stage::Spread(share.clone()), m);
+                if by_position {
+                    (0..positions).for_each(|p| (0..units).for_each(|unit| multiply(unit, p..p + 1)));
+                }
+                for unit in 0..units {
+                    if !by_position {
+                        multiply(unit, 0..positions);
+                    }
+                    if split.rows == 1 && first + geometry.tiles == total {
+                        run(Stage::Gather(self.unit(&share, unit)), sums(unit));
+                    }
+                }
+            }
+        });
+        if split.rows == 1 {
+            return;
+        }
+        for_each_task(split.channels * slots, workspace, LANES, |task, scratch| {
+            let share = self.share(split, task / slots * split.rows);
+            let (ins, outs) = self.units(&share);
+            if task % slots < ins * outs {
+                let stage = Stage::Gather(self.unit(&share, task % slots));
+                let m = sums.ptr().wrapping_add(task * self.unit_len());
+                isa.dispatch(body(Geometry::with(0, 0..0), stage, scratch.as_mut_ptr(), m));
+            }
+        });
+    }
+}
