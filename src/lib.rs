@@ -16,6 +16,7 @@ pub mod optim;
 pub mod problem;
 pub mod rng;
 pub mod schedule;
+pub mod summary;
 pub mod train;
 
 /// The compute kernels: slices in, slices out.

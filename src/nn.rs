@@ -7,6 +7,7 @@
 mod affine;
 mod apart;
 mod fold;
+mod kernels;
 mod parameters;
 mod plan;
 pub mod reference;
@@ -14,6 +15,7 @@ pub mod reference;
 mod tests;
 
 pub use fold::EPSILON;
+pub use kernels::{Kernels, kernels};
 pub use parameters::{Parameter, Parameters, Role};
 
 use crate::memory::{self, MemoryError};
@@ -133,7 +135,7 @@ impl Net {
     /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory can
     /// hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
-        let dims = model.dims(batch)?;
+        let dims = model.tensors(batch)?;
         let mut len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
         let training = mode == Mode::Training;
         let steps = match (mode, model.untrainable()) {

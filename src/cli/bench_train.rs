@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Times training steps of a net on random images and labels: the median of a few steps, after one that is not timed
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A built-in net (shapes-small, cifar-small, cifar13) or a TOML file
+    /// A built-in net (an unknown name lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: String,
     /// Images a step [default: what the model says]

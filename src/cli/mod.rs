@@ -9,6 +9,7 @@ mod bench_infer;
 mod bench_train;
 mod eval;
 mod info;
+mod model;
 mod train;
 
 /// Trains and runs convolutional nets with learned rectifiers (PReLU) on CPUs, with the same bits everywhere.
@@ -28,6 +29,7 @@ enum Command {
     Bench(bench::Args),
     BenchInfer(bench_infer::Args),
     BenchTrain(bench_train::Args),
+    Model(model::Args),
     Info(info::Args),
 }
 
@@ -95,6 +97,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args),
         Command::BenchInfer(args) => bench_infer::run(args),
         Command::BenchTrain(args) => bench_train::run(args),
+        Command::Model(args) => model::run(args),
         Command::Info(args) => info::run(args),
     }
 }

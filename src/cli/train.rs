@@ -18,8 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// A built-in net (shapes-small, cifar-small, cifar13, e14, a19), made to fit the data, or a TOML file [default:
-    /// shapes-small]
+    /// A built-in net (an unknown name lists them), made to fit the data, or a TOML file [default: shapes-small]
     #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
     model: Option<String>,
     /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
