@@ -16,6 +16,7 @@ pub mod optim;
 pub mod problem;
 pub mod rng;
 pub mod schedule;
+pub mod study;
 pub mod summary;
 pub mod train;
 

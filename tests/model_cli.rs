@@ -1,4 +1,4 @@
-//! `rectify model`: what it prints and draws.
+//! `rectify model` and `rectify init-study`: what they print and draw.
 
 use std::process::{Command, Output};
 
@@ -62,4 +62,27 @@ fn a_picture_is_written_whole_or_not_at_all() {
     let nowhere = home.path().join("none").join("net.svg");
     refusal(&["model", "e30", "--svg", nowhere.to_str().unwrap()], 1, "net.svg");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_study_of_initialisations_is_printed_and_drawn() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("study.svg");
+    let study = |threads: &str| {
+        let args =
+            ["init-study", "--model", "cifar-small", "--init", "xavier", "--init", "gaussian:0.01", "--draws", "2"];
+        success(&[&args[..], &["--batch", "1", "--threads", threads, "--svg", path.to_str().unwrap()]].concat())
+    };
+    let text = study("1");
+    assert_eq!(study("3"), text);
+    assert!(text.starts_with("cifar-small: root mean squares of 2 draws of 1 images\n"));
+    for head in ["\nxavier ", "\ngaussian:0.01 "] {
+        assert_eq!(text.matches(head).count(), 1, "{text}");
+    }
+    assert_eq!(row(&text, "conv1").len(), 5);
+    let svg = std::fs::read_to_string(&path).unwrap();
+    assert!(svg.contains("xavier") && svg.contains("gaussian:0.01") && svg.contains("<polyline"));
+    refusal(&["init-study", "--init", "gaussian:0"], 2, "gaussian:0");
+    refusal(&["init-study", "--model", "iresnet18"], 1, "layer \"conv1\" has no bias: such a net can be run, but not trained");
+    refusal(&["init-study", "--draws", "0"], 2, "--draws");
 }

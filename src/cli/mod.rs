@@ -9,6 +9,7 @@ mod bench_infer;
 mod bench_train;
 mod eval;
 mod info;
+mod init_study;
 mod model;
 mod train;
 
@@ -30,6 +31,7 @@ enum Command {
     BenchInfer(bench_infer::Args),
     BenchTrain(bench_train::Args),
     Model(model::Args),
+    InitStudy(init_study::Args),
     Info(info::Args),
 }
 
@@ -98,6 +100,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::BenchInfer(args) => bench_infer::run(args),
         Command::BenchTrain(args) => bench_train::run(args),
         Command::Model(args) => model::run(args),
+        Command::InitStudy(args) => init_study::run(args),
         Command::Info(args) => info::run(args),
     }
 }

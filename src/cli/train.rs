@@ -46,8 +46,8 @@ pub struct Args {
     /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR
     #[arg(long, conflicts_with = "resume")]
     schedule: Option<Schedule>,
-    /// Initial weights: he, he-backward, he-slope or xavier
-    #[arg(long, conflicts_with = "resume", value_parser = init)]
+    /// Initial weights: he, he-backward, he-slope, xavier or gaussian:STD
+    #[arg(long, conflicts_with = "resume")]
     init: Option<Init>,
     /// Mirror half of the images (true or false)
     #[arg(long, conflicts_with = "resume")]
@@ -68,11 +68,6 @@ pub struct Args {
     /// Go on from this checkpoint, with its model and its hyper-parameters
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-}
-
-fn init(text: &str) -> Result<Init, String> {
-    let found = Init::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|&(_, init)| init).ok_or_else(|| "expected he, he-backward, he-slope or xavier".into())
 }
 
 /// A model that cannot be read is a failure; one that makes no sense is wrong usage.

@@ -57,6 +57,7 @@ impl Training {
         require("momentum", self.momentum, |x| (0.0..1.0).contains(x), "at least 0 and below 1")?;
         require("weight_decay", self.weight_decay, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
         require("crop", self.crop, |&c| c <= 1 << 12, "at most 4096")?;
+        self.init.check()?;
         self.schedule.check()
     }
 }
@@ -79,6 +80,7 @@ mod tests {
             ("momentum", Training { momentum: 1.0, ..good.clone() }),
             ("weight_decay", Training { weight_decay: -1e-3, ..good.clone() }),
             ("weight_decay", Training { weight_decay: f32::NAN, ..good.clone() }),
+            ("init's deviation", Training { init: Init::Gaussian(0.0), ..good.clone() }),
         ] {
             assert_eq!(bad.check().map_err(|e| e.what), Err(what));
         }
