@@ -83,6 +83,10 @@ fn a_study_of_initialisations_is_printed_and_drawn() {
     let svg = std::fs::read_to_string(&path).unwrap();
     assert!(svg.contains("xavier") && svg.contains("gaussian:0.01") && svg.contains("<polyline"));
     refusal(&["init-study", "--init", "gaussian:0"], 2, "gaussian:0");
-    refusal(&["init-study", "--model", "iresnet18"], 1, "layer \"conv1\" has no bias: such a net can be run, but not trained");
+    refusal(
+        &["init-study", "--model", "iresnet18"],
+        1,
+        "layer \"conv1\" has no bias: such a net can be run, but not trained",
+    );
     refusal(&["init-study", "--draws", "0"], 2, "--draws");
 }
