@@ -7,9 +7,11 @@ mod error;
 pub mod folder;
 pub mod idx;
 mod images;
+pub mod photos;
 mod read;
 pub mod shapes;
 
+pub(crate) use batch::LEVELS;
 pub use batch::{Augment, Epoch, Normalise, batch};
 pub use error::{DataError, FormatError};
 pub use images::{Dataset, Images};

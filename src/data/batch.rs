@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Values of a channel's pixels: 0 to 255.
-const LEVELS: usize = 256;
+pub(crate) const LEVELS: usize = 256;
 
 /// Mean and standard deviation of each channel, in units of the full scale: a pixel of 255 is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,12 +54,17 @@ impl Normalise {
             *squares += pixels.iter().map(|&p| u64::from(p) * u64::from(p)).sum::<u64>();
         }
         let count = (images.len() as u128 * plane as u128).max(1);
-        let (mean, std) = sums.into_iter().map(|(sum, squares)| moments(count, sum, squares)).unzip();
+        let (mean, std) = sums.into_iter().map(|(sum, squares)| moments(count, sum.into(), squares.into())).unzip();
         Ok(Normalise { mean, std })
     }
 
-    /// The values of each pixel level: `(level/255 - mean)/std` in f64, rounded once.
-    fn tables(&self, channels: usize) -> Result<Vec<[f32; LEVELS]>, DataError> {
+    /// The values of each pixel level: `(level/255 + shift - mean)/std` in f64, rounded once; channels beyond those of
+    /// `shift` are not shifted.
+    pub(crate) fn tables<const N: usize>(
+        &self,
+        channels: usize,
+        shift: [f64; N],
+    ) -> Result<Vec<[f32; LEVELS]>, DataError> {
         for (what, got) in [("mean", self.mean.len()), ("std", self.std.len())] {
             if got != channels {
                 return Err(DataError::Length { what, got, want: channels });
@@ -75,7 +80,8 @@ impl Normalise {
                 if !(std.is_finite() && std > 0.0) {
                     return Err(wrong("std", std, "finite and positive"));
                 }
-                let value = |level: usize| ((level as f64 / 255.0 - f64::from(mean)) / f64::from(std)) as f32;
+                let shift = shift.get(channel).copied().unwrap_or(0.0);
+                let value = |level: usize| ((level as f64 / 255.0 + shift - f64::from(mean)) / f64::from(std)) as f32;
                 Ok(std::array::from_fn(value))
             })
             .collect()
@@ -83,10 +89,10 @@ impl Normalise {
 }
 
 /// Mean and standard deviation from the number of pixels, their sum and the sum of their squares.
-fn moments(count: u128, sum: u64, squares: u64) -> (f32, f32) {
+pub(super) fn moments(count: u128, sum: u128, squares: u128) -> (f32, f32) {
     let mean = sum as f64 / (count as f64 * 255.0);
     // Variance times count², a whole number: nothing is lost by the subtraction.
-    let spread = (u128::from(squares) * count).saturating_sub(u128::from(sum) * u128::from(sum));
+    let spread = squares.saturating_mul(count).saturating_sub(sum.saturating_mul(sum));
     let std = (spread as f64).sqrt() / (count as f64 * 255.0);
     (mean as f32, if spread == 0 { 1.0 } else { std as f32 })
 }
@@ -174,7 +180,7 @@ pub fn batch(
     if let Some(&index) = indices.iter().find(|&&i| i as usize >= images.len()) {
         return Err(DataError::Index { index, samples: images.len() });
     }
-    let tables = norm.tables(images.c)?;
+    let tables = norm.tables(images.c, [])?;
     for (label, &index) in labels.iter_mut().zip(indices) {
         *label = images.labels[index as usize];
     }
