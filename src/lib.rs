@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod study;
 pub mod summary;
 pub mod train;
+pub mod views;
 
 /// The compute kernels: slices in, slices out.
 pub use rectify_kernels as kernels;

@@ -47,6 +47,19 @@ pub struct Photos {
     pub colours: Colours,
 }
 
+/// The test half of a set of photos.
+#[derive(Debug)]
+pub struct TestPhotos {
+    /// The last part of the set's path.
+    pub name: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The photos.
+    pub photos: Vec<Photo>,
+    /// The files that were left out.
+    pub skipped: Vec<DataError>,
+}
+
 /// A file and its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Photo {
@@ -128,7 +141,14 @@ fn sift(half: Half, broken: Broken) -> Result<(Vec<Photo>, Sums, Vec<DataError>)
             Err(e) => skipped.push(e),
         }
     }
-    Ok((good, sums, skipped))
+    let lacks = |&(label, _): &(u32, &String)| !good.iter().any(|p: &Photo| p.label == label);
+    match (0..).zip(&half.classes).find(lacks) {
+        Some((_, class)) => {
+            let why = "holds no image that can be decoded".into();
+            Err(DataError::Folder { path: half.path.join(class), why })
+        }
+        None => Ok((good, sums, skipped)),
+    }
 }
 
 impl Photos {
@@ -138,16 +158,10 @@ impl Photos {
     /// [`DataError`], naming the file: as [`folder::load`]; a class of which no file can be decoded.
     pub fn open(path: &Path, broken: Broken) -> Result<Photos, DataError> {
         let (train, test) = folder::halves(path)?;
-        let (classes, train_path, test_path) = (train.classes.clone(), train.path.clone(), test.path.clone());
+        let classes = train.classes.clone();
         let (train, sums, mut skipped) = sift(train, broken)?;
         let (test, _, of_test) = sift(test, broken)?;
         skipped.extend(of_test);
-        for (photos, path) in [(&train, train_path), (&test, test_path)] {
-            if let Some((_, class)) = (0..).zip(&classes).find(|(label, _)| !photos.iter().any(|p| p.label == *label)) {
-                let why = "holds no image that can be decoded".into();
-                return Err(DataError::Folder { path: path.join(class), why });
-            }
-        }
         let (mean, std) =
             (0..3).map(|i| super::batch::moments(sums.pixels, sums.levels[i], sums.products[i][i])).unzip();
         let colours = Colours::of(sums.pixels, sums.levels, sums.products);
@@ -160,6 +174,17 @@ impl Photos {
             normalise: Normalise { mean, std },
             colours,
         })
+    }
+
+    /// The test half alone: of the training photos only the names are looked at.
+    ///
+    /// # Errors
+    /// As [`Photos::open`].
+    pub fn open_test(path: &Path, broken: Broken) -> Result<TestPhotos, DataError> {
+        let (_, test) = folder::halves(path)?;
+        let classes = test.classes.clone();
+        let (photos, _, skipped) = sift(test, broken)?;
+        Ok(TestPhotos { name: read::name(path), classes, photos, skipped })
     }
 }
 
