@@ -282,7 +282,8 @@ impl<'d> Trainer<'d> {
     fn step(&mut self, order: &[u32], epoch: Epoch) -> Result<(), TrainError> {
         let training = &self.model.training;
         let indices = &order[self.progress.step as usize * training.batch..][..training.batch];
-        let augment = Augment { flip: training.flip, pad_crop: training.crop };
+        let augment =
+            Augment { flip: training.flip, pad_crop: training.crop, scale: training.scale, colour: training.colour };
         let augment = (augment != Augment::default()).then_some((augment, epoch));
         batch(&self.dataset.train, indices, &self.normalise, augment, &mut self.pixels, &mut self.labels)?;
         let all = f64::from(training.epochs) * f64::from(self.steps_per_epoch());

@@ -222,7 +222,7 @@ pub enum Pictures<'a> {
     Images(&'a Images),
 }
 
-impl Pictures<'_> {
+impl<'a> Pictures<'a> {
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {
@@ -237,13 +237,14 @@ impl Pictures<'_> {
     }
 
     /// Picture `i`, its label, and the path that errors name.
-    fn get(&self, i: usize) -> Result<(Picture, u32, Cow<'_, Path>), DataError> {
+    fn get(self, i: usize) -> Result<(Picture, u32, Cow<'a, Path>), DataError> {
         let none = || DataError::Index { index: i as u32, samples: self.len() };
         match self {
             Pictures::Photos(photos) => {
                 let photo = photos.get(i).ok_or_else(none)?;
                 Ok((photo.open()?, photo.label, Cow::Borrowed(&photo.path)))
             }
+            Pictures::Images(Images { photos: Some(set), .. }) => Pictures::Photos(&set.photos).get(i),
             Pictures::Images(images) => {
                 let (image, &label) = images.image(i).zip(images.labels.get(i)).ok_or_else(none)?;
                 let plane = images.h * images.w;

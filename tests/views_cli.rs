@@ -1,4 +1,4 @@
-//! `rectify eval --views`: what it prints and refuses.
+//! Photos through the command: `rectify eval --views`, and training at random scales.
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::fs;
@@ -141,4 +141,60 @@ fn what_makes_no_sense_is_refused() {
     with(&["--checkpoint", TWO], 2, "without --views one is evaluated");
     refusal(home, &["eval", "--checkpoint", ONE, "--views", "ten"], 1, "has other classes than the checkpoint's");
     refusal(home, &["eval", "--views", "ten"], 2, "--checkpoint");
+}
+
+#[test]
+fn photos_are_trained_on_at_random_scales_and_a_run_goes_on_where_it_stopped() {
+    let home = home();
+    let home = home.path();
+    put(home, "set/train/n3/0.jpg", b"not a picture");
+    let train = |out: &str, rest: &[&str]| {
+        let photos = ["--scale", "22,30", "--colour", "0.1", "--flip", "true"];
+        [&["train", "--model", "net.toml", "--data", "set", "--epochs", "5", "--out", out][..], &photos, rest]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<String>>()
+    };
+    let run = |args: &[String]| success(home, &args.iter().map(String::as_str).collect::<Vec<&str>>());
+    let refuse = |args: &[String], code, part| {
+        refusal(home, &args.iter().map(String::as_str).collect::<Vec<&str>>(), code, part);
+    };
+    refuse(&train("a", &[]), 1, "n3/0.jpg: neither a JPEG nor a PNG");
+    let text = run(&train("a", &["--skip-broken", "--threads", "1"]));
+    assert!(text.starts_with("left out: set/train/n3/0.jpg: neither") && text.contains("\n1 broken files left out\n"));
+    assert!(text.contains("two on set: 6 training and 6 test images of 6 classes"), "{text}");
+    let bytes = |run: &str| fs::read(home.join(run).join("checkpoint.safetensors")).unwrap();
+    // Neither the threads nor an interruption shows; the variation does.
+    run(&train("b", &["--skip-broken", "--threads", "3", "--steps", "2"]));
+    success(home, &["train", "--resume", "b/checkpoint.safetensors", "--data", "set", "--skip-broken"]);
+    assert!(bytes("a") == bytes("b"));
+    let mut other = train("d", &["--skip-broken"]);
+    other[10] = "22,29".into();
+    run(&other);
+    assert!(bytes("a") != bytes("d"));
+    // Evaluation cuts the middle out, at the smaller scale.
+    let args = ["eval", "--checkpoint", "a/checkpoint.safetensors", "--data", "set", "--skip-broken"];
+    let text = success(home, &args);
+    assert!(text.starts_with("left out: ") && text.contains("\ntwo on set: test loss "), "{text}");
+    let percent =
+        |text: &str| text.split("accuracy ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
+    let single = success(home, &[&args[..], &["--views", "single", "--scale", "22"]].concat());
+    let top1 = single.lines().last().unwrap().split_whitespace().nth(1).unwrap().parse::<f64>().unwrap();
+    assert!((percent(&text) + top1 - 100.0).abs() < 0.02, "{text} {single}");
+
+    refuse(&train("e", &["--crop", "2"]), 2, "scale = 22 to 30: it must be two rising lengths");
+    let mut wrong = train("e", &["--skip-broken"]);
+    wrong[10] = "19,30".into();
+    refuse(&wrong, 1, "scale = 19 to 19: it must be rising, and at least the crop's 20");
+    for text in ["22", "22,30,40", "a,b", "22,-1"] {
+        wrong[10] = text.into();
+        refuse(&wrong, 2, "expected two lengths");
+    }
+    refusal(
+        home,
+        &["train", "--data", "shapes", "--scale", "22,30", "--crop", "0"],
+        2,
+        "--scale and --colour are for photos",
+    );
 }

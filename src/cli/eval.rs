@@ -1,11 +1,12 @@
 //! `rectify eval`: evaluates checkpoints.
 
+use super::data::{broken, is_folder, open, told_of_skipped};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
 use rectify::checkpoint::Checkpoint;
 use rectify::data::{
     self, Dataset,
-    photos::{Broken, Photo, Photos},
+    photos::{Photo, Photos},
 };
 use rectify::train::{self, Evaluator};
 use rectify::views::{Pictures, Tester, Views, evaluate};
@@ -34,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "N", requires = "views")]
     images: Option<usize>,
     /// Leave out photos that cannot be decoded, rather than end with the first
-    #[arg(long, requires = "views")]
+    #[arg(long)]
     skip_broken: bool,
     /// Threads [default: one for each processor core]
     #[arg(long)]
@@ -48,7 +49,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let load = |path: &PathBuf| Checkpoint::load(path).map_err(Failure::failed);
         let checkpoints = args.checkpoint.iter().map(load).collect::<Result<Vec<Checkpoint>, Failure>>()?;
         match &checkpoints[..] {
-            [one] if args.views.is_empty() => whole(one, &args.data, isa),
+            [one] if args.views.is_empty() => whole(one, &args, isa),
             many if args.views.is_empty() => {
                 Err(Failure::usage(format_args!("{} checkpoints: without --views one is evaluated", many.len())))
             }
@@ -69,8 +70,8 @@ fn check_classes(name: &str, classes: &[String], checkpoint: &Checkpoint) -> Res
 }
 
 /// Each image as it is, in one pass of the net.
-fn whole(checkpoint: &Checkpoint, data: &str, isa: Isa) -> Result<(), Failure> {
-    let dataset = data::load(data, checkpoint.progress.seed).map_err(Failure::failed)?;
+fn whole(checkpoint: &Checkpoint, args: &Args, isa: Isa) -> Result<(), Failure> {
+    let dataset = open(&args.data, checkpoint.progress.seed, &checkpoint.model, args.skip_broken)?;
     check_classes(&dataset.name, &dataset.classes, checkpoint)?;
     let mut evaluator = Evaluator::new(&checkpoint.model, isa).map_err(Failure::failed)?;
     let result = evaluator.run(&checkpoint.parameters, &dataset.test, &checkpoint.normalise);
@@ -97,12 +98,11 @@ impl Test {
     /// An image folder's are read one by one, each of its own size.
     fn open(args: &Args, seed: u64) -> Result<Test, Failure> {
         let path = Path::new(&args.data);
-        if args.data == "shapes" || !path.join("train").is_dir() {
+        if !is_folder(&args.data) {
             let dataset = data::load(&args.data, seed).map_err(Failure::failed)?;
             return Ok(Test::Images(Box::new(dataset)));
         }
-        let broken = if args.skip_broken { Broken::Skip } else { Broken::Fatal };
-        let test = Photos::open_test(path, broken).map_err(Failure::failed)?;
+        let test = Photos::open_test(path, broken(args.skip_broken)).map_err(Failure::failed)?;
         told_of_skipped(&test.skipped)?;
         Ok(Test::Photos { name: test.name, classes: test.classes, photos: test.photos })
     }
@@ -113,14 +113,6 @@ impl Test {
             Test::Images(d) => (&d.name, &d.classes, Pictures::Images(&d.test)),
         }
     }
-}
-
-/// Names the files that were left out, and counts them.
-pub fn told_of_skipped(skipped: &[data::DataError]) -> Result<(), Failure> {
-    for error in skipped {
-        say(format_args!("left out: {error}"))?;
-    }
-    if skipped.is_empty() { Ok(()) } else { say(format_args!("{} broken files left out", skipped.len())) }
 }
 
 fn by_views(args: &Args, checkpoints: &[Checkpoint], isa: Isa) -> Result<(), Failure> {

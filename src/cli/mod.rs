@@ -7,6 +7,7 @@ use std::{fmt::Display, io::Write, process::ExitCode};
 mod bench;
 mod bench_infer;
 mod bench_train;
+mod data;
 mod eval;
 mod info;
 mod init_study;

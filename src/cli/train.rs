@@ -1,9 +1,10 @@
 //! `rectify train`: trains a net.
 
+use super::data::{is_folder, open};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
 use rectify::checkpoint::Checkpoint;
-use rectify::data::{self, Dataset};
+use rectify::data::Dataset;
 use rectify::init::Init;
 use rectify::model::{Model, ModelError, Training};
 use rectify::schedule::Schedule;
@@ -55,6 +56,16 @@ pub struct Args {
     /// Shift images by up to this many pixels
     #[arg(long, conflicts_with = "resume", value_name = "PIXELS")]
     crop: Option<usize>,
+    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
+    /// place; the folder's images are then read one by one, each of its own size
+    #[arg(long, conflicts_with = "resume", value_name = "FROM,TO", value_parser = scale)]
+    scale: Option<[u32; 2]>,
+    /// Alter the colours of photos along their principal components by this deviation, such as 0.1
+    #[arg(long, conflicts_with = "resume", value_name = "X", allow_hyphen_values = true)]
+    colour: Option<f32>,
+    /// Leave out photos that cannot be decoded, rather than end with the first
+    #[arg(long)]
+    skip_broken: bool,
     /// Seed of everything random [default: 1]
     #[arg(long, conflicts_with = "resume")]
     seed: Option<u64>,
@@ -68,6 +79,11 @@ pub struct Args {
     /// Go on from this checkpoint, with its model and its hyper-parameters
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+}
+
+fn scale(text: &str) -> Result<[u32; 2], String> {
+    let parts: Option<Vec<u32>> = text.split(',').map(|part| part.parse().ok()).collect();
+    parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "expected two lengths, such as 256,512".into())
 }
 
 /// A model that cannot be read is a failure; one that makes no sense is wrong usage.
@@ -90,8 +106,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
 fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
     let data = args.data.as_deref().unwrap_or("shapes");
     let Some(file) = &args.resume else {
-        let (model, seed) = (model(args)?, args.seed.unwrap_or(1));
-        let dataset = data::load(data, seed).map_err(Failure::failed)?;
+        let (mut model, seed) = (model(args)?, args.seed.unwrap_or(1));
+        if !is_folder(data) {
+            if args.scale.is_some() || args.colour.is_some() {
+                return Err(Failure::usage(format_args!(
+                    "{data}: --scale and --colour are for photos, in an image folder"
+                )));
+            }
+            // What a net says of photos is of no use then.
+            (model.training.scale, model.training.colour) = (None, 0.0);
+        }
+        let dataset = open(data, seed, &model, args.skip_broken)?;
         let model = if Model::is_built_in(&model.name) && args.model.as_ref().is_none_or(|m| *m == model.name) {
             let input = [dataset.train.c, dataset.train.h, dataset.train.w];
             model.fit(input, dataset.classes.len()).map_err(Failure::failed)?
@@ -108,7 +133,7 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
         checkpoint.model.training.epochs = epochs;
         checkpoint.model.training.check().map_err(Failure::usage)?;
     }
-    let dataset = data::load(data, checkpoint.progress.seed).map_err(Failure::failed)?;
+    let dataset = open(data, checkpoint.progress.seed, &checkpoint.model, args.skip_broken)?;
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
@@ -130,6 +155,8 @@ fn model(args: &Args) -> Result<Model, Failure> {
         init: args.init.unwrap_or(said.init),
         flip: args.flip.unwrap_or(said.flip),
         crop: args.crop.unwrap_or(said.crop),
+        scale: args.scale.or(said.scale),
+        colour: args.colour.unwrap_or(said.colour),
     };
     model.training.check().map_err(Failure::usage)?;
     Ok(model)

@@ -1,5 +1,6 @@
 //! Batches: normalised images, augmented for training.
 
+use super::photos::{Jitter, Sight, photo_batch};
 use super::{DataError, Images};
 use crate::rng::{self, Rng};
 use rayon::prelude::*;
@@ -19,14 +20,18 @@ pub struct Normalise {
 }
 
 /// How training images are varied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
     /// Mirror every second image, on average, left to right.
     pub flip: bool,
     /// Widen the image by this many pixels on each side, of the mean colour, and cut the original size out of it at
-    /// a random place.
+    /// a random place. Not of photos, which are larger than the images cut out of them.
     pub pad_crop: usize,
+    /// Scale the shorter side of a photo to a random length between these, see [`Jitter`]; of photos alone.
+    pub scale: Option<[u32; 2]>,
+    /// Alter the colours of a photo, see [`Jitter`]; of photos alone.
+    pub colour: f32,
 }
 
 /// One pass through the training images.
@@ -40,12 +45,15 @@ pub struct Epoch {
 
 impl Normalise {
     /// Mean and standard deviation (of the population) of each channel. The sums are whole numbers; a channel whose
-    /// pixels are all equal, or which has none, gets the standard deviation 1.
+    /// pixels are all equal, or which has none, gets the standard deviation 1. Those of photos are of all training photos.
     ///
     /// # Errors
     /// [`DataError::Length`] if the pixels do not fit the size.
     pub fn of(images: &Images) -> Result<Normalise, DataError> {
         images.check()?;
+        if let Some(set) = &images.photos {
+            return Ok(set.normalise.clone());
+        }
         let plane = images.h.saturating_mul(images.w).max(1);
         let mut sums = vec![(0u64, 0u64); images.c];
         for (i, pixels) in images.pixels.chunks_exact(plane).enumerate() {
@@ -154,7 +162,7 @@ impl View {
 /// let epoch = Epoch { seed: 1, number: 0 };
 /// let order = epoch.order(data.train.len() as u32);
 /// let (mut x, mut labels) = (vec![0.0; 8 * 3 * 32 * 32], vec![0; 8]);
-/// let augment = Augment { flip: true, pad_crop: 2 };
+/// let augment = Augment { flip: true, pad_crop: 2, ..Augment::default() };
 /// data::batch(&data.train, &order[..8], &norm, Some((augment, epoch)), &mut x, &mut labels)?;
 /// # Ok::<(), data::DataError>(())
 /// ```
@@ -170,6 +178,14 @@ pub fn batch(
     labels: &mut [u32],
 ) -> Result<(), DataError> {
     images.check()?;
+    if let Some(set) = &images.photos {
+        let varied = |(a, epoch): (Augment, Epoch)| {
+            let jitter = Jitter { scale: a.scale.unwrap_or([set.shorter; 2]), flip: a.flip, colour: a.colour };
+            Sight::Varied(jitter, &set.colours, epoch)
+        };
+        let sight = augment.map_or(Sight::Middle(set.shorter), varied);
+        return photo_batch(&set.photos, indices, (images.h, images.w), norm, sight, out, labels);
+    }
     let (image_len, plane) = (images.image_len(), images.h.saturating_mul(images.w));
     let want = image_len.saturating_mul(indices.len());
     for (what, got, want) in [("out", out.len(), want), ("labels", labels.len(), indices.len())] {

@@ -111,7 +111,7 @@ impl Half {
             Some(e) => Err(e),
             None => {
                 let labels = self.files.iter().map(|&(_, label)| label).collect();
-                Ok((Images { c: 3, h, w, pixels, labels }, colour.into_inner()))
+                Ok((Images { c: 3, h, w, pixels, labels, photos: None }, colour.into_inner()))
             }
         }
     }

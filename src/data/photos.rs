@@ -13,10 +13,11 @@ mod colours;
 pub use colours::Colours;
 
 use super::folder::{self, Half, MOST_PIXELS, Picture};
-use super::{DataError, Epoch, LEVELS, Normalise, read};
+use super::{DataError, Dataset, Epoch, Images, LEVELS, Normalise, read};
 use crate::rng::{self, Rng};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to do about a file that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +59,19 @@ pub struct TestPhotos {
     pub photos: Vec<Photo>,
     /// The files that were left out.
     pub skipped: Vec<DataError>,
+}
+
+/// What [`Images`] that are cut from photos are made of.
+#[derive(Debug, PartialEq)]
+pub struct PhotoSet {
+    /// The photos.
+    pub photos: Vec<Photo>,
+    /// What the shorter side is scaled to where nothing varies.
+    pub shorter: u32,
+    /// Mean and standard deviation of the training pixels.
+    pub normalise: Normalise,
+    /// Principal components of the training pixels.
+    pub colours: Colours,
 }
 
 /// A file and its label.
@@ -174,6 +188,22 @@ impl Photos {
             normalise: Normalise { mean, std },
             colours,
         })
+    }
+
+    /// A data set of images of `h × w` pixels that are cut from the photos: in the middle, the shorter side scaled to
+    /// `shorter`, unless they are varied.
+    ///
+    /// # Errors
+    /// A scale smaller than the images.
+    pub fn dataset(self, (h, w): (usize, usize), shorter: u32) -> Result<Dataset, DataError> {
+        Sight::Middle(shorter).check((h, w))?;
+        let images = |photos: Vec<Photo>| {
+            let labels = photos.iter().map(|p| p.label).collect();
+            let (normalise, colours) = (self.normalise.clone(), self.colours);
+            let set = PhotoSet { photos, shorter, normalise, colours };
+            Images { c: 3, h, w, pixels: Vec::new(), labels, photos: Some(Arc::new(set)) }
+        };
+        Ok(Dataset { name: self.name, classes: self.classes, train: images(self.train), test: images(self.test) })
     }
 
     /// The test half alone: of the training photos only the names are looked at.

@@ -27,6 +27,11 @@ pub struct Training {
     pub flip: bool,
     /// Shift images by up to this many pixels.
     pub crop: usize,
+    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
+    /// place; the images are then read one by one. 256 and 512 in He et al. 2015, section 4.
+    pub scale: Option<[u32; 2]>,
+    /// Alter the colours of photos along their principal components by this deviation: 0.1 in Krizhevsky et al. 2012.
+    pub colour: f32,
 }
 
 impl Default for Training {
@@ -41,6 +46,8 @@ impl Default for Training {
             init: Init::He,
             flip: false,
             crop: 0,
+            scale: None,
+            colour: 0.0,
         }
     }
 }
@@ -57,6 +64,12 @@ impl Training {
         require("momentum", self.momentum, |x| (0.0..1.0).contains(x), "at least 0 and below 1")?;
         require("weight_decay", self.weight_decay, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
         require("crop", self.crop, |&c| c <= 1 << 12, "at most 4096")?;
+        require("colour", self.colour, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
+        if let Some([low, high]) = self.scale {
+            let must = "two rising lengths between 1 and 65536, without crop";
+            let well = (1..=high).contains(&low) && high <= 1 << 16 && self.crop == 0;
+            require("scale", format!("{low} to {high}"), |_| well, must)?;
+        }
         self.init.check()?;
         self.schedule.check()
     }
@@ -80,6 +93,10 @@ mod tests {
             ("momentum", Training { momentum: 1.0, ..good.clone() }),
             ("weight_decay", Training { weight_decay: -1e-3, ..good.clone() }),
             ("weight_decay", Training { weight_decay: f32::NAN, ..good.clone() }),
+            ("colour", Training { colour: f32::NAN, ..good.clone() }),
+            ("scale", Training { scale: Some([0, 9]), ..good.clone() }),
+            ("scale", Training { scale: Some([9, 8]), ..good.clone() }),
+            ("scale", Training { scale: Some([8, 9]), crop: 1, ..good.clone() }),
             ("init's deviation", Training { init: Init::Gaussian(0.0), ..good.clone() }),
         ] {
             assert_eq!(bad.check().map_err(|e| e.what), Err(what));

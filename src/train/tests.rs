@@ -31,7 +31,7 @@ outputs = 3
 fn images(count: usize, seed: u64) -> Images {
     let mut rng = Rng::new(seed, 99);
     let pixels = (0..count * 3 * 36).map(|_| rng.below(256) as u8).collect();
-    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect() }
+    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect(), photos: None }
 }
 
 fn dataset() -> Dataset {

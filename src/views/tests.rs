@@ -170,7 +170,7 @@ fn what_cannot_be_seen_is_refused() {
         assert_eq!(views.name().parse(), Ok(views));
     }
     assert!("eleven".parse::<Views>().is_err());
-    let images = Images { c: 3, h: 29, w: 29, pixels: Vec::new(), labels: Vec::new() };
+    let images = Images { c: 3, h: 29, w: 29, pixels: Vec::new(), labels: Vec::new(), photos: None };
     let none = |testers: &mut [Tester], scales: &[u32]| {
         evaluate(testers, scales, Pictures::Images(&images), &mut |_| true).unwrap_err().to_string()
     };
@@ -187,8 +187,14 @@ fn ranks_scales_and_models_are_averaged() {
     let other = Model::parse(&BARE.replace("outputs = 30", "outputs = 25")).unwrap();
     let source = picture(33, 40);
     let plane = |c: usize| source.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<u8>>();
-    let of_label =
-        |label| Images { c: 3, h: 33, w: 40, pixels: [plane(0), plane(1), plane(2)].concat(), labels: vec![label] };
+    let of_label = |label| Images {
+        c: 3,
+        h: 33,
+        w: 40,
+        pixels: [plane(0), plane(1), plane(2)].concat(),
+        labels: vec![label],
+        photos: None,
+    };
     let mut sum = vec![0.0; 7];
     for scale in [33, 45] {
         let scaled = scaled(source.clone(), scale, Path::new("x")).unwrap();

@@ -66,8 +66,9 @@ fn jacobi(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
             for row in &mut a {
                 (row[p], row[q]) = turn(row[p], row[q]);
             }
-            for k in 0..3 {
-                (a[p][k], a[q][k]) = turn(a[p][k], a[q][k]);
+            let (above, below) = (a[p], a[q]);
+            for (k, (x, y)) in above.into_iter().zip(below).enumerate() {
+                (a[p][k], a[q][k]) = turn(x, y);
             }
             for row in &mut v {
                 (row[p], row[q]) = turn(row[p], row[q]);

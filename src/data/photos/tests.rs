@@ -59,8 +59,8 @@ fn a_set_is_listed_and_its_moments_are_those_of_all_training_pixels() {
     assert_eq!(pixels.len(), 600 + 640 + 625);
     let mean = [0, 1, 2].map(|i| pixels.iter().map(|p| p[i]).sum::<f64>() / n);
     let covariance = |i: usize, j: usize| pixels.iter().map(|p| (p[i] - mean[i]) * (p[j] - mean[j])).sum::<f64>() / n;
-    for i in 0..3 {
-        assert!((f64::from(photos.normalise.mean[i]) - mean[i]).abs() < 1e-7);
+    for (i, mean) in mean.iter().enumerate() {
+        assert!((f64::from(photos.normalise.mean[i]) - mean).abs() < 1e-7);
         assert!((f64::from(photos.normalise.std[i]) - covariance(i, i).sqrt()).abs() < 1e-7);
     }
     // The components put the covariance together again.
@@ -178,6 +178,33 @@ fn colours_are_shifted_before_they_are_normalised() {
         let want = shift[i / 168] / f64::from(photos.normalise.std[i / 168]);
         assert!((f64::from(after - before) - want).abs() < 1e-5 && want.abs() > 1e-3, "{i}");
     }
+}
+
+#[test]
+fn a_data_set_of_photos_gives_batches_like_any_other() {
+    use crate::data::{Augment, batch as any};
+    let home = home();
+    let photos = Photos::open(home.path(), Broken::Fatal).unwrap();
+    let epoch = Epoch { seed: 3, number: 7 };
+    let varied = batch(&photos, &[2, 0], Sight::Varied(jitter(), &photos.colours, epoch));
+    let middle = batch(&photos, &[2, 0], Sight::Middle(17));
+    let small = Photos::open(home.path(), Broken::Fatal).unwrap().dataset((20, 3), 19).unwrap_err().to_string();
+    assert!(small.contains("scale = 19 to 19: it must be rising, and at least the crop's 20"), "{small}");
+    let data = photos.dataset(SIZE, 17).unwrap();
+    assert_eq!((data.train.len(), data.test.len(), data.train.image_len()), (3, 2, LEN));
+    assert_eq!((data.train.check().is_ok(), data.train.image(0)), (true, None));
+    let norm = Normalise::of(&data.train).unwrap();
+    let get = |augment| {
+        let (mut out, mut labels) = (vec![f32::NAN; 2 * LEN], vec![9; 2]);
+        any(&data.train, &[2, 0], &norm, augment, &mut out, &mut labels).unwrap();
+        assert_eq!(labels, [1, 0]);
+        out
+    };
+    let augment = Augment { flip: true, scale: Some([16, 30]), colour: 0.1, ..Augment::default() };
+    assert_eq!(get(Some((augment, epoch))), varied);
+    assert_eq!(get(None), middle);
+    let short = Images { labels: vec![0], ..data.train };
+    assert!(short.check().is_err());
 }
 
 #[test]
