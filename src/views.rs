@@ -88,6 +88,14 @@ pub enum ViewError {
         /// What is the matter with it.
         why: &'static str,
     },
+    /// The net takes neither grey nor coloured images.
+    #[error("model {model:?} takes {channels} channels, but pictures have 1 or 3")]
+    Channels {
+        /// Name of the model.
+        model: String,
+        /// What it takes.
+        channels: usize,
+    },
     /// A scaled image is smaller than a window.
     #[error("an image of {h}×{w} pixels is smaller than the window, {}×{}: the scale is too small", window.0, window.1)]
     Small {
@@ -138,7 +146,8 @@ impl Tester {
     ///
     /// # Errors
     /// A model that does not fit together, or, for [`Views::Maps`] and [`Views::Dense`], has neither a pyramid nor a
-    /// global pooling layer behind a chain of others; a normalisation that is not finite.
+    /// global pooling layer behind a chain of others; another number of channels than 1 or 3; a normalisation that is not
+    /// finite.
     pub fn new(
         model: &Model,
         parameters: Parameters,
@@ -146,7 +155,11 @@ impl Tester {
         views: Views,
         isa: Isa,
     ) -> Result<Tester, ViewError> {
-        let tables = normalise.tables(model.input[0], [])?;
+        let channels = model.input[0];
+        if ![1, 3].contains(&channels) {
+            return Err(ViewError::Channels { model: model.name.clone(), channels });
+        }
+        let tables = normalise.tables(channels, [])?;
         let sees = match views {
             Views::Single | Views::Ten => {
                 let batch = if views == Views::Ten { 10 } else { 1 };
@@ -249,7 +262,9 @@ impl<'a> Pictures<'a> {
                 let (image, &label) = images.image(i).zip(images.labels.get(i)).ok_or_else(none)?;
                 let plane = images.h * images.w;
                 // A grey image has one plane, which stands for all three.
-                let value = |p: usize, channel: usize| image[channel.min(images.c - 1) * plane + p];
+                let channels = images.c.saturating_sub(1);
+                let value =
+                    |p: usize, channel: usize| image.get(channel.min(channels) * plane + p).copied().unwrap_or(0);
                 let rgb = (0..plane).flat_map(|p| [0, 1, 2].map(|channel| value(p, channel))).collect();
                 let picture = Picture { h: images.h, w: images.w, grey: images.c == 1, rgb };
                 Ok((picture, label, Cow::Owned(format!("image {i}").into())))

@@ -140,19 +140,24 @@ impl Sums {
     }
 }
 
+/// Photos that are decoded before their sums are added up: a bound on what is remembered meanwhile.
+const AT_ONCE: usize = 4096;
+
 /// The files of a half that can be decoded, the sums of their pixels and what is wrong with the others.
 fn sift(half: Half, broken: Broken) -> Result<(Vec<Photo>, Sums, Vec<DataError>), DataError> {
-    let photos: Vec<Photo> = half.files.into_iter().map(|(path, label)| Photo { path, label }).collect();
-    let seen: Vec<Result<Sums, DataError>> = photos.par_iter().map(|p| p.open().map(|p| Sums::of(&p))).collect();
     let (mut good, mut sums, mut skipped) = (Vec::new(), Sums::default(), Vec::new());
-    for (photo, seen) in photos.into_iter().zip(seen) {
-        match seen {
-            Ok(of_photo) => {
-                sums.add(&of_photo);
-                good.push(photo);
+    for files in half.files.chunks(AT_ONCE) {
+        let photo = |(path, label): &(PathBuf, u32)| Photo { path: path.clone(), label: *label };
+        let seen = files.par_iter().map(photo).map(|p| p.open().map(|picture| (p, Sums::of(&picture))));
+        for seen in seen.collect::<Vec<Result<(Photo, Sums), DataError>>>() {
+            match seen {
+                Ok((photo, of_photo)) => {
+                    sums.add(&of_photo);
+                    good.push(photo);
+                }
+                Err(e) if broken == Broken::Fatal => return Err(e),
+                Err(e) => skipped.push(e),
             }
-            Err(e) if broken == Broken::Fatal => return Err(e),
-            Err(e) => skipped.push(e),
         }
     }
     let lacks = |&(label, _): &(u32, &String)| !good.iter().any(|p: &Photo| p.label == label);

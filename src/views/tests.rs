@@ -164,6 +164,8 @@ fn what_cannot_be_seen_is_refused() {
     let no_pyramid = Model::parse(&vgg).unwrap();
     assert_eq!(refusal(&no_pyramid, Views::Ten), None);
     assert!(refusal(&no_pyramid, Views::Maps).unwrap().contains("neither a pyramid nor a global pooling layer"));
+    let four = Model::parse(&BARE.replace("input = [3,", "input = [4,")).unwrap();
+    assert!(refusal(&four, Views::Ten).unwrap().contains("takes 4 channels"));
     for views in Views::ALL {
         let e = tester(&model, views).probabilities(&picture(28, 60)).unwrap_err();
         assert!(matches!(e, ViewError::Small { .. }), "{e}");
