@@ -31,7 +31,13 @@ pub struct Training {
     /// place; the images are then read one by one. 256 and 512 in He et al. 2015, section 4.
     pub scale: Option<[u32; 2]>,
     /// Alter the colours of photos along their principal components by this deviation: 0.1 in Krizhevsky et al. 2012.
+    #[serde(skip_serializing_if = "is_zero")]
     pub colour: f32,
+}
+
+/// What is not written, so that nets without photos have the checkpoints that they had before.
+fn is_zero(x: &f32) -> bool {
+    *x == 0.0
 }
 
 impl Default for Training {
