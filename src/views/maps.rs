@@ -8,6 +8,10 @@ use rectify_kernels::{Buffer, Dims, Isa, layout};
 /// Windows in a batch of the second part. It changes no result.
 const BATCH: usize = 32;
 
+/// Sizes of images that a plan is kept for: planning packs all weights, which takes as long as some images do. Most photos
+/// of a set lie or stand in the same proportions.
+const SIZES: usize = 4;
+
 /// A part of a net, and its parameters.
 struct Part {
     model: Model,
@@ -28,8 +32,8 @@ impl Part {
 pub(super) struct Maps {
     isa: Isa,
     maps: Part,
-    /// Planned for the last image's size.
-    net: Option<((usize, usize), Net)>,
+    /// Planned for the sizes of the last few images, the last one's behind the others.
+    nets: Vec<((usize, usize), Net)>,
     head: Part,
     head_net: Net,
 }
@@ -54,7 +58,7 @@ impl Maps {
         let (maps, head) = (Part::new(maps, parameters, 0)?, Part::new(head, parameters, count)?);
         let mut head_net = Net::new(&head.model, isa, BATCH, Mode::Inference)?;
         head_net.load(&head.parameters)?;
-        Ok(Maps { isa, maps, net: None, head, head_net })
+        Ok(Maps { isa, maps, nets: Vec::new(), head, head_net })
     }
 
     /// Adds the probabilities of all views of an image and its mirror image, normalised NCHW.
@@ -66,14 +70,16 @@ impl Maps {
         sum: &mut [f64],
     ) -> Result<Cost, ViewError> {
         let model = Model { input: [self.maps.model.input[0], h, w], ..self.maps.model.clone() };
-        if self.net.as_ref().is_none_or(|(size, _)| *size != (h, w)) {
-            // The one before goes first.
-            self.net = None;
+        if let Some(at) = self.nets.iter().position(|(size, _)| *size == (h, w)) {
+            self.nets[at..].rotate_left(1);
+        } else {
+            // The one that has waited longest goes first.
+            self.nets.drain(..(self.nets.len() + 1).saturating_sub(SIZES));
             let mut net = Net::new(&model, self.isa, 2, Mode::Inference)?;
             net.load(&self.maps.parameters)?;
-            self.net = Some(((h, w), net));
+            self.nets.push(((h, w), net));
         }
-        let Some((_, net)) = &mut self.net else { return Err(ViewError::Nothing("net")) };
+        let Some((_, net)) = self.nets.last_mut() else { return Err(ViewError::Nothing("net")) };
         net.forward(&self.maps.parameters, pixels, 0)?;
         let output = net.output();
         let mut maps = vec![0.0; output.plain_len()];

@@ -91,6 +91,17 @@ fn windows_of_the_maps_are_crops_where_they_align() {
 }
 
 #[test]
+fn what_was_seen_before_does_not_show() {
+    let model = Model::parse(BARE).unwrap();
+    let mut tester = tester(&model, Views::Maps);
+    // More sizes than plans are kept for, some of them again.
+    for side in [29, 33, 37, 33, 41, 45, 49, 29, 45, 33, 53] {
+        let picture = picture(side, 40);
+        assert_eq!(tester.probabilities(&picture).unwrap(), see(&model, Views::Maps, &picture), "{side}");
+    }
+}
+
+#[test]
 fn winograds_tiles_move_the_last_bits_alone() {
     let text = BARE.replace(", dilation = 2", "").replace("channels = 20", "channels = 64");
     let model = Model::parse(&text).unwrap();
