@@ -49,14 +49,13 @@ fn pointwise(c: &mut Criterion, isa: Isa, s: &ConvShape) {
 fn linear_forward(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let plan = linear::Forward::new(isa, s).unwrap();
     let (x, w) = (random(0, s.input().plain_len()), random(1, s.weight_len()));
-    let (mut blocked, mut packed) = (Buffer::zeroed(s.input().blocked_len()), Buffer::zeroed(plan.packed_len()));
+    let mut blocked = Buffer::zeroed(s.input().blocked_len());
     layout::nchw_to_blocked(isa, s.input(), &x, &mut blocked).unwrap();
-    plan.pack(&w, &mut packed).unwrap();
     let mut workspace = Buffer::zeroed(plan.workspace_len(1));
     let mut y = Buffer::zeroed(s.output().blocked_len());
     let (mut plain, mut theirs) = (Buffer::zeroed(s.output().plain_len()), Buffer::zeroed(s.output().plain_len()));
     let product = |y: &mut [f32]| gemm(Matrix::new(&x, s.n, s.c), Matrix::new(&w, s.outputs, s.c).t(), 0.0, y);
-    plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace).unwrap();
+    plan.run(&blocked, &w, Epilogue::None, &mut y, &mut workspace).unwrap();
     layout::blocked_to_nchw(isa, s.output(), &y, &mut plain).unwrap();
     product(&mut theirs);
     assert_close(&plain, &theirs);
@@ -64,7 +63,7 @@ fn linear_forward(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let mut group = c.benchmark_group(format!("gemm/linear forward {}x{}x{}", s.n, s.outputs, s.c));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
     group.bench_function("ours", |b| {
-        b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace));
+        b.iter(|| plan.run(&blocked, &w, Epilogue::None, &mut y, &mut workspace));
     });
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
@@ -72,21 +71,20 @@ fn linear_forward(c: &mut Criterion, isa: Isa, s: &LinearShape) {
 fn linear_backward_data(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let plan = linear::BackwardData::new(isa, s).unwrap();
     let (dy, w) = (random(2, s.output().plain_len()), random(1, s.weight_len()));
-    let (mut blocked, mut packed) = (Buffer::zeroed(s.output().blocked_len()), Buffer::zeroed(plan.packed_len()));
+    let mut blocked = Buffer::zeroed(s.output().blocked_len());
     layout::nchw_to_blocked(isa, s.output(), &dy, &mut blocked).unwrap();
-    plan.pack(&w, &mut packed).unwrap();
     let mut workspace = Buffer::zeroed(plan.workspace_len(1));
     let mut dx = Buffer::zeroed(s.input().blocked_len());
     let (mut plain, mut theirs) = (Buffer::zeroed(s.input().plain_len()), Buffer::zeroed(s.input().plain_len()));
     let product = |dx: &mut [f32]| gemm(Matrix::new(&dy, s.n, s.outputs), Matrix::new(&w, s.outputs, s.c), 0.0, dx);
-    plan.run(&blocked, &packed, &mut dx, &mut workspace).unwrap();
+    plan.run(&blocked, &w, &mut dx, &mut workspace).unwrap();
     layout::blocked_to_nchw(isa, s.input(), &dx, &mut plain).unwrap();
     product(&mut theirs);
     assert_close(&plain, &theirs);
 
     let mut group = c.benchmark_group(format!("gemm/linear backward-data {}x{}x{}", s.n, s.c, s.outputs));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
-    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &packed, &mut dx, &mut workspace)));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &w, &mut dx, &mut workspace)));
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
 

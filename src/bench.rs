@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::data::DataError;
 use crate::hyper::HyperError;
 use crate::memory::{self, MemoryError};
 use crate::nn::NetError;
@@ -30,7 +31,7 @@ mod train;
 
 pub use infer::{InferOptions, InferRecord, infer};
 pub use json::JsonFile;
-pub use train::{TrainOptions, TrainRecord, train};
+pub use train::{TrainOptions, TrainProfile, TrainRecord, train};
 
 /// What is measured on a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,6 +163,8 @@ pub struct Record {
     pub ratio_to_peak: Option<f64>,
     /// PReLU: GB/s, counting a read and a write (forward) or two reads and a write (backward) of the tensor.
     pub gbytes_per_s: Option<f64>,
+    /// PReLU backward: GB/s of the plain addition `g += y` of the same tensors, by turns with it.
+    pub add_gbytes_per_s: Option<f64>,
     /// Checked: the largest error relative to the largest output, both against the reference in `f64`.
     pub max_rel_err: Option<f64>,
     /// Checked: whether the bits equal those of the reference in `f32`, which sums in the same order.
@@ -211,6 +214,21 @@ pub enum BenchError {
     /// The loss of random labels is infinite or no number, so that the steps are not those of a net that learns.
     #[error("the loss became {0}")]
     Loss(f64),
+    /// A data set has images of another size, other classes, or fewer images than a batch.
+    #[error(
+        "data set {data:?} does not fit model {model:?}: another size of images or other classes, or fewer than {batch} images"
+    )]
+    Data {
+        /// The data set.
+        data: String,
+        /// The net.
+        model: String,
+        /// Images a step.
+        batch: usize,
+    },
+    /// The images are refused.
+    #[error(transparent)]
+    Images(#[from] DataError),
     /// A kernel refuses the problem.
     #[error(transparent)]
     Kernel(#[from] Error),
@@ -255,6 +273,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         peak_gflops: measured.peak_gflops,
         ratio_to_peak: gflops.zip(measured.peak_gflops).map(|(ours, peak)| ours / peak),
         gbytes_per_s: measured.bytes.map(|bytes| bytes / measured.median_s / 1e9),
+        add_gbytes_per_s: measured.bytes.zip(measured.plain_s).map(|(bytes, seconds)| bytes / seconds / 1e9),
         max_rel_err: verdict.max_rel_err,
         exact: verdict.exact,
         failure: verdict.failure,
@@ -266,6 +285,8 @@ struct Measured {
     kernel: String,
     median_s: f64,
     peak_gflops: Option<f64>,
+    /// Median seconds of what it is compared with.
+    plain_s: Option<f64>,
     /// Bytes that a run moves, where the figure is a bandwidth.
     bytes: Option<f64>,
     verdict: Option<check::Verdict>,

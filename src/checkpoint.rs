@@ -102,8 +102,11 @@ pub enum CheckpointError {
     },
 }
 
+/// What stands before the name of a parameter in that of its momentum.
+const MOMENTUM: &str = "momentum.";
+
 fn momentum(name: &str) -> String {
-    format!("momentum.{name}")
+    format!("{MOMENTUM}{name}")
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -205,6 +208,29 @@ impl Checkpoint {
     }
 }
 
+/// Reads a model's parameters from a safetensors file: under PyTorch's names (`features.0.weight`), `f32`, in PyTorch's
+/// shapes. The momenta of a checkpoint may be there too; nothing else.
+///
+/// # Errors
+/// [`CheckpointError`], naming the file and the tensor that is missing, has another shape, or is none of the model's.
+pub fn load_parameters(model: &Model, path: &Path) -> Result<Parameters, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+    parameters_from(model, &bytes)
+        .map_err(|e| CheckpointError::In { path: path.display().to_string(), source: Box::new(e) })
+}
+
+fn parameters_from(model: &Model, bytes: &[u8]) -> Result<Parameters, CheckpointError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    let parameters = Parameters::build(model, |_, name, shape| tensor(&file, name, shape))?;
+    let known = |name: &str| parameters.iter().any(|p| p.name == name);
+    let mut names = file.names();
+    names.sort_unstable();
+    match names.into_iter().find(|name| !known(name.strip_prefix(MOMENTUM).unwrap_or(name))) {
+        None => Ok(parameters),
+        Some(name) => Err(CheckpointError::Tensor { name: name.to_owned(), why: "is none of the model's".into() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,5 +287,28 @@ mod tests {
         assert!(replaced("\\\"format\\\":1", "\\\"format\\\":2").contains("format 2"));
         assert!(replaced("\"rectify\"", "\"rectifx\"").contains("no `rectify`"));
         assert!(replaced("channels = 16", "channels = 17").contains("tensor"));
+    }
+
+    #[test]
+    fn parameters_alone_are_read_and_what_does_not_fit_is_refused() {
+        let example = example();
+        let bytes = example.to_bytes().unwrap();
+        let read = parameters_from(&example.model, &bytes).unwrap();
+        assert!(read.iter().zip(example.parameters.iter()).all(|(a, b)| a.value[..] == b.value[..]));
+        let one = |name: &'static str, shape: Vec<usize>| {
+            let data = vec![0; 4 * shape.iter().product::<usize>()];
+            let view = TensorView::new(Dtype::F32, shape, &data).unwrap();
+            safetensors::serialize([(name, view)], None).unwrap()
+        };
+        let tiny = "name = \"t\"\ninput = [1, 1, 1]\n[[layer]]\nname = \"fc\"\ntype = \"linear\"\noutputs = 2";
+        let why = |model: &Model, bytes: &[u8]| parameters_from(model, bytes).map(drop).unwrap_err().to_string();
+        let model = Model::parse(tiny).unwrap();
+        assert!(why(&model, &one("classifier.0.weight", vec![2, 2])).contains("not F32 [2, 1]"));
+        assert!(why(&model, &one("classifier.0.weight", vec![2, 1])).contains("\"classifier.0.bias\" is missing"));
+        assert!(why(&model, b"nothing").contains("damaged"));
+        let mut narrow = example.model.clone();
+        narrow.layers.truncate(0);
+        narrow.layers.push(model.layers[0].clone());
+        assert!(parameters_from(&narrow, &bytes).is_err());
     }
 }

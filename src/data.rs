@@ -4,6 +4,7 @@
 mod batch;
 pub mod cifar;
 mod error;
+mod feed;
 pub mod folder;
 pub mod idx;
 mod images;
@@ -14,6 +15,7 @@ pub mod shapes;
 pub(crate) use batch::LEVELS;
 pub use batch::{Augment, Epoch, Normalise, batch};
 pub use error::{DataError, FormatError};
+pub use feed::{Feed, Indices};
 pub use images::{Dataset, Images};
 
 use std::{io::ErrorKind, path::Path};

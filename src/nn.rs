@@ -1,34 +1,40 @@
 //! Nets that run: a model planned for a batch size, with every buffer a step needs.
 //!
-//! Between the layers lie blocked tensors (nChw16c). For training every layer keeps its output; for inference a few
-//! buffers take turns, and batch norms are folded into the convolutions and fully connected layers beside them. A forward
-//! pass allocates nothing.
+//! Between the layers lie blocked tensors (nChw16c), a few buffers by turns. For training every layer keeps one tensor,
+//! mostly what its activation was given; for inference none, and batch norms are folded into the convolutions and fully
+//! connected layers beside them. A forward pass allocates nothing.
 
 mod affine;
 mod apart;
+mod backward;
 mod fold;
 mod kernels;
+mod node;
 mod parameters;
 mod plan;
+mod profile;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use backward::Descent;
 pub use fold::EPSILON;
 pub use kernels::{Kernels, kernels};
 pub use parameters::{Parameter, Parameters, Role};
+pub use profile::{LayerTime, MemoryUse, Pass};
 
 use crate::memory::{self, MemoryError};
-use crate::model::{Model, ModelError, Op};
+use crate::model::{Activation, Model, ModelError, Op};
 use crate::rng::{self, Rng};
-use affine::{Affine, Spec};
+use affine::{Affine, Scratch, Spec};
 use apart::Apart;
 use fold::Norm;
-use std::time::{Duration, Instant};
+use node::{Kind, Node};
+use profile::Spent;
 
 use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
-use rectify_kernels::pool::{self, PoolShape, SppShape};
+use rectify_kernels::pool;
 use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, layout};
 
 /// Why a net cannot be built or run.
@@ -71,46 +77,6 @@ pub enum Mode {
     Training,
 }
 
-enum Kind {
-    Affine(Box<Affine>),
-    Max { shape: PoolShape, index: Vec<u32> },
-    Average(PoolShape),
-    Spp { shape: SppShape, index: Vec<u32> },
-    Dropout { rate: f32, mask: Vec<u8> },
-    Norm(Box<Apart>),
-}
-
-struct Node {
-    name: String,
-    kind: Kind,
-    /// Elements of its input.
-    input: usize,
-    output: Dims,
-    /// Which buffers hold its input, what it adds and its output; dropout works in place.
-    from: usize,
-    add: Option<usize>,
-    to: usize,
-    /// What its forward passes have taken since [`Net::profile`] was last called.
-    spent: Duration,
-}
-
-/// Where the time of forward passes went.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LayerTime {
-    /// The layer.
-    pub layer: String,
-    /// The kernel of a convolution or fully connected layer; else what the layer does.
-    pub kernel: String,
-    /// Seconds of all passes.
-    pub seconds: f64,
-}
-
-impl Node {
-    fn fault(&self) -> impl Fn(Error) -> NetError + '_ {
-        |source| NetError::Layer { layer: self.name.clone(), source }
-    }
-}
-
 /// A model planned for one batch size.
 ///
 /// Run it in the rayon pool that it was built in: the workspace is as large as that number of threads asks for.
@@ -124,8 +90,13 @@ pub struct Net {
     parameters: usize,
     nodes: Vec<Node>,
     activations: Vec<Buffer>,
-    gradients: [Buffer; 2],
-    workspace: Buffer,
+    /// Which of them gradients take turns in, and inputs that are computed again lie in.
+    gradients: [usize; 2],
+    again: usize,
+    scratch: Scratch,
+    /// What images and loss have taken.
+    images_spent: Spent,
+    loss_spent: Spent,
 }
 
 impl Net {
@@ -147,10 +118,10 @@ impl Net {
         };
         let images = plan::images(model, &steps, dims[0]);
         len[0] = images.len(&dims[0]);
-        let buffers = if training { plan::all(model, &steps, &len) } else { plan::reused(&steps, &len) };
-        // For training, of most layers the output and what its activation was given.
-        let factor = if training { 2 } else { 1 };
-        memory::reserve(buffers.lens.iter().map(|len| len.saturating_mul(factor)))?;
+        let buffers = if training { plan::training(model, &steps, &len) } else { plan::reused(&steps, &len) };
+        // For training, all that activations are given.
+        let pre = steps.iter().filter(|s| training && model.layers[s.layer].op.activation() != Activation::None);
+        memory::reserve(buffers.lens.iter().copied().chain(pre.map(|s| len[s.to])))?;
         // Where each layer's parameters begin.
         let mut firsts = vec![0];
         for layer in &model.layers {
@@ -179,17 +150,31 @@ impl Net {
             };
             let name = layer.name.clone();
             let (from, add, to) = (buffers.of[step.from], step.add.map(|a| buffers.of[a]), buffers.of[step.to]);
-            let (input, spent) = (layout.len(&input), Duration::ZERO);
-            nodes.push(Node { name, kind, input, output, from, add, to, spent });
+            let again = buffers.recomputed.get(step.from) == Some(&true);
+            let producer = nodes.len().checked_sub(1).filter(|_| again);
+            let (input, spent) = (layout.len(&input), Spent::default());
+            nodes.push(Node { name, kind, input, output, from, add, to, producer, spent });
         }
-        let threads = rayon::current_num_threads();
-        let workspace = nodes.iter().map(|n| if let Kind::Affine(a) = &n.kind { a.workspace_len(threads) } else { 0 });
-        let workspace = Buffer::zeroed(workspace.max().unwrap_or(0));
-        let widest = if training { len.iter().copied().max().unwrap_or(0) } else { 0 };
-        let gradients = [Buffer::zeroed(widest), Buffer::zeroed(widest)];
+        let affine = nodes.iter().filter_map(|n| if let Kind::Affine(a) = &n.kind { Some(&**a) } else { None });
+        let scratch = Scratch::new(affine, rayon::current_num_threads());
+        let (gradients, again) = (buffers.gradients, buffers.again);
         let activations = buffers.lens.into_iter().map(Buffer::zeroed).collect();
-        let parameters = firsts[model.layers.len()];
-        Ok(Net { isa, mode, dims, images, parameters, nodes, activations, gradients, workspace })
+        let (parameters, nothing) = (firsts[model.layers.len()], Spent::default());
+        let (images_spent, loss_spent) = (nothing, nothing);
+        Ok(Net {
+            isa,
+            mode,
+            dims,
+            images,
+            parameters,
+            nodes,
+            activations,
+            gradients,
+            again,
+            scratch,
+            images_spent,
+            loss_spent,
+        })
     }
 
     /// Images in a batch.
@@ -207,8 +192,9 @@ impl Net {
         if got == want { Ok(()) } else { Err(Error::Length { what: "parameters", got, want }) }
     }
 
-    /// Folds batch norms and packs the weights; the passes use those of the last call, but slopes, and biases that no
-    /// batch norm is folded into, as they are.
+    /// For inference: folds batch norms and packs the weights of convolutions; the passes use those of the last call. What
+    /// is neither packed nor folded (slopes, biases, the weights of fully connected layers) they use as it is, and in
+    /// training they use everything as it is.
     ///
     /// # Errors
     /// Parameters of another model; a batch norm before a padded convolution that maps no number to zero in a channel,
@@ -235,57 +221,69 @@ impl Net {
         self.check(parameters)?;
         let input = self.dims[0];
         let images = &mut self.activations[0][..self.images.len(&input)];
-        match self.images {
-            Layout::Blocked => layout::nchw_to_blocked(self.isa, input, pixels, images)?,
-            Layout::Nchw if pixels.len() == images.len() => images.copy_from_slice(pixels),
-            Layout::Nchw => {
-                return Err(Error::Length { what: "pixels", got: pixels.len(), want: images.len() }.into());
+        self.images_spent.time(Pass::Forward, || match self.images {
+            Layout::Blocked => layout::nchw_to_blocked(self.isa, input, pixels, images),
+            Layout::Nchw if pixels.len() == images.len() => {
+                images.copy_from_slice(pixels);
+                Ok(())
             }
-        }
+            Layout::Nchw => Err(Error::Length { what: "pixels", got: pixels.len(), want: images.len() }),
+        })?;
         let training = self.mode == Mode::Training;
         for (place, node) in self.nodes.iter_mut().enumerate() {
-            let (start, ilen, olen) = (Instant::now(), node.input, node.output.blocked_len());
+            let (isa, ilen, olen) = (self.isa, node.input, node.output.blocked_len());
+            let (fault, spent) = (node.fault(), &mut node.spent);
             let result = if let Kind::Dropout { rate, mask } = &mut node.kind {
                 let seed = Rng::at(dropout, rng::DROPOUT, place as u64, 0).next_u64();
                 let x = &mut self.activations[node.to][..olen];
-                dropout::forward_in_place(self.isa, node.output, x, *rate, seed, 0, mask)
+                spent.time(Pass::Forward, || dropout::forward_in_place(isa, node.output, x, *rate, seed, 0, mask))
             } else {
                 let (x, shortcut, y) = borrow(&mut self.activations, node.from, node.add, node.to)?;
                 let (x, shortcut, y) = (&x[..ilen], shortcut.map(|s| &s[..olen]), &mut y[..olen]);
                 match &mut node.kind {
-                    Kind::Affine(a) => a.forward(parameters, x, shortcut, y, &mut self.workspace),
-                    Kind::Max { shape, index } => {
-                        pool::max_forward(self.isa, shape, x, y, training.then_some(&mut index[..]))
-                    }
-                    Kind::Average(shape) => pool::average_forward(self.isa, shape, x, y),
-                    Kind::Spp { shape, index } => {
-                        pool::spp_forward(self.isa, shape, x, y, training.then_some(&mut index[..]))
-                    }
-                    Kind::Norm(apart) => apart.forward(self.isa, node.output, parameters, x, shortcut, y),
-                    Kind::Dropout { .. } => Ok(()),
+                    Kind::Affine(a) => a.forward(parameters, x, shortcut, y, &mut self.scratch, spent),
+                    kind => spent.time(Pass::Forward, || match kind {
+                        Kind::Max { shape, index } => {
+                            pool::max_forward(isa, shape, x, y, training.then_some(&mut index[..]))
+                        }
+                        Kind::Average(shape) => pool::average_forward(isa, shape, x, y),
+                        Kind::Spp { shape, index } => {
+                            pool::spp_forward(isa, shape, x, y, training.then_some(&mut index[..]))
+                        }
+                        Kind::Norm(apart) => apart.forward(isa, node.output, parameters, x, shortcut, y),
+                        Kind::Affine(_) | Kind::Dropout { .. } => Ok(()),
+                    }),
                 }
             };
-            result.map_err(node.fault())?;
-            node.spent += start.elapsed();
+            result.map_err(fault)?;
         }
         Ok(self.scores())
     }
 
-    /// Where the time of the forward passes since the last call went, layer by layer.
+    /// Where the time since the last call went, layer by layer; in training with rows for the images' layout and the loss.
     pub fn profile(&mut self) -> Vec<LayerTime> {
-        let time = |node: &mut Node| LayerTime {
-            layer: node.name.clone(),
-            kernel: match &node.kind {
-                Kind::Affine(a) => a.kernel(),
-                Kind::Max { .. } => "max-pool".into(),
-                Kind::Average(_) => "average-pool".into(),
-                Kind::Spp { .. } => "spp".into(),
-                Kind::Dropout { .. } => "dropout".into(),
-                Kind::Norm(_) => "batch-norm".into(),
-            },
-            seconds: std::mem::take(&mut node.spent).as_secs_f64(),
-        };
-        self.nodes.iter_mut().map(time).collect()
+        let images = self.images_spent.take("images", "layout".into());
+        let layers = self.nodes.iter_mut().map(|node| node.spent.take(&node.name, node.kernel()));
+        let loss = self.loss_spent.take("loss", "softmax".into());
+        match self.mode {
+            Mode::Inference => layers.collect(),
+            Mode::Training => std::iter::once(images).chain(layers).chain([loss]).collect(),
+        }
+    }
+
+    /// What the net's memory is for: activations, gradients of weights, workspace and packed weights. The buffers between
+    /// the layers, which gradients use too, count as activations.
+    pub fn memory(&self) -> Vec<MemoryUse> {
+        let bytes = |buffer: &Buffer| size_of_val(&buffer[..]);
+        let (kept, packed) = self.nodes.iter().map(Node::bytes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let Scratch { workspace, packed: shared, weights, others } = &self.scratch;
+        let of = |kind, bytes| MemoryUse { kind, bytes };
+        vec![
+            of("activations", self.activations.iter().map(bytes).sum::<usize>() + kept),
+            of("gradients", bytes(weights) + bytes(others)),
+            of("workspace", bytes(workspace)),
+            of("packed", bytes(shared) + packed),
+        ]
     }
 
     /// The scores of the last forward pass.
@@ -300,53 +298,6 @@ impl Net {
     /// A number of labels other than the batch, a label that is no class.
     pub fn loss(&self, labels: &[u32]) -> Result<LossSums, NetError> {
         Ok(loss::softmax_cross_entropy(self.output(), self.scores(), labels, None)?)
-    }
-
-    /// Cross-entropy of the last forward pass, and the gradients of its mean with respect to every parameter.
-    ///
-    /// # Errors
-    /// A net planned for inference, labels or gradients that do not fit.
-    pub fn backward(
-        &mut self,
-        parameters: &Parameters,
-        labels: &[u32],
-        gradients: &mut [Buffer],
-    ) -> Result<LossSums, NetError> {
-        if self.mode == Mode::Inference {
-            let why = "were planned: the net is for inference";
-            return Err(Error::Shape { what: "backward passes", value: 0, why }.into());
-        }
-        let output = self.output();
-        let last = self.nodes.last().map_or(0, |n| n.to);
-        let [grad, other] = &mut self.gradients;
-        let (mut grad, mut other) = (grad, other);
-        let len = output.blocked_len();
-        let scores = &self.activations[last][..len];
-        let sums = loss::softmax_cross_entropy(output, scores, labels, Some(&mut grad[..len]))?;
-        let first = self.nodes.iter().position(|n| matches!(n.kind, Kind::Affine(_))).unwrap_or(0);
-        for (place, node) in self.nodes.iter().enumerate().skip(first).rev() {
-            let (ilen, olen) = (node.input, node.output.blocked_len());
-            let (dy, dx) = (&mut grad[..olen], &mut other[..ilen]);
-            let result = match &node.kind {
-                Kind::Affine(a) => {
-                    let x = &self.activations[node.from][..ilen];
-                    let dx = (place > first).then_some(dx);
-                    a.backward(parameters, x, dy, dx, gradients, &mut self.workspace)
-                }
-                Kind::Max { shape, index } => pool::max_backward(self.isa, shape, index, dy, dx),
-                Kind::Average(shape) => pool::average_backward(self.isa, shape, dy, dx),
-                Kind::Spp { shape, index } => pool::spp_backward(self.isa, shape, index, dy, dx),
-                // Training has refused it.
-                Kind::Norm(_) => continue,
-                Kind::Dropout { rate, mask } => {
-                    dropout::backward_in_place(self.isa, node.output, dy, *rate, mask).map_err(node.fault())?;
-                    continue;
-                }
-            };
-            result.map_err(node.fault())?;
-            std::mem::swap(&mut grad, &mut other);
-        }
-        Ok(sums)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Stochastic gradient descent with momentum.
 
 use crate::model::Training;
-use crate::nn::{Parameters, Role};
-use rectify_kernels::{Buffer, Error, Isa, elementwise};
+use crate::nn::{Descent, Parameters};
+use rectify_kernels::{Buffer, elementwise::Rates};
 
 /// SGD with momentum and weight decay, as PyTorch writes it: `v ← μ·v + (g + λ·w)`, `w ← w − ε·v`.
 ///
@@ -31,20 +31,11 @@ impl Sgd {
         &mut self.velocity
     }
 
-    /// One step against the gradients.
-    ///
-    /// # Errors
-    /// Gradients of other lengths than the parameters; a learning rate that is not finite.
-    pub fn step(&mut self, isa: Isa, parameters: &mut Parameters, gradients: &[Buffer], lr: f32) -> Result<(), Error> {
-        let (got, want) = (gradients.len(), parameters.len());
-        if got != want || self.velocity.len() != want {
-            return Err(Error::Length { what: "gradients", got, want });
-        }
-        for ((p, gradient), velocity) in parameters.iter_mut().zip(gradients).zip(&mut self.velocity) {
-            let decay = if p.role == Role::Weight { self.weight_decay } else { 0.0 };
-            elementwise::sgd_step(isa, &mut p.value, gradient, velocity, lr, self.momentum, decay)?;
-        }
-        Ok(())
+    /// One step's descent at a learning rate: what [`Net::descend`](crate::nn::Net::descend) does with the gradients.
+    pub fn descent<'a>(&'a mut self, parameters: &'a mut Parameters, lr: f32) -> Descent<'a> {
+        let others = Rates { lr, momentum: self.momentum, weight_decay: 0.0 };
+        let weights = Rates { weight_decay: self.weight_decay, ..others };
+        Descent { parameters, velocity: &mut self.velocity, weights, others }
     }
 }
 
@@ -52,6 +43,8 @@ impl Sgd {
 mod tests {
     use super::*;
     use crate::model::Model;
+    use crate::nn::Role;
+    use rectify_kernels::Isa;
 
     #[test]
     fn weights_decay_and_slopes_and_biases_do_not() {
@@ -59,9 +52,13 @@ mod tests {
         let mut parameters = Parameters::initial(&model, 1).unwrap();
         parameters.iter_mut().for_each(|p| p.value.fill(1.0));
         let mut sgd = Sgd::new(&Training { weight_decay: 0.5, momentum: 0.5, ..Training::default() }, &parameters);
-        let gradients = parameters.zeros_like();
-        sgd.step(Isa::Portable, &mut parameters, &gradients, 0.5).unwrap();
-        sgd.step(Isa::Portable, &mut parameters, &gradients, 0.5).unwrap();
+        for _ in 0..2 {
+            let mut descent = sgd.descent(&mut parameters, 0.5);
+            for place in 0..descent.parameters.len() {
+                let zeros = vec![0.0; descent.parameters[place].value.len()];
+                descent.apply(Isa::Portable, place, &zeros).unwrap();
+            }
+        }
         for p in parameters.iter() {
             // 1 − 0.5·0.5 = 0.75; then v = 0.25 + 0.375, w = 0.75 − 0.3125.
             let want = if p.role == Role::Weight { 0.4375 } else { 1.0 };

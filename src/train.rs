@@ -6,24 +6,25 @@
 mod evaluate;
 mod folder;
 mod plot;
+mod record;
 mod stepper;
 #[cfg(test)]
 mod tests;
 
 pub use evaluate::{Evaluation, Evaluator};
 pub use folder::RunFolder;
+pub use record::{EpochRecord, Event, Slopes, StepRecord, slopes};
 pub use stepper::Stepper;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::data::{Augment, DataError, Dataset, Epoch, Images, Normalise, batch};
+use crate::data::{DataError, Dataset, Epoch, Feed, Images, Indices, Normalise};
 use crate::file::FileError;
 use crate::hyper::HyperError;
 use crate::model::{Model, ModelError};
-use crate::nn::{NetError, Parameters, Role};
+use crate::nn::{NetError, Parameters};
 use crate::optim::Sgd;
 use crate::schedule;
-use rectify_kernels::Isa;
-use serde::{Deserialize, Serialize};
+use rectify_kernels::{Buffer, Isa};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -70,62 +71,6 @@ pub enum TrainError {
     },
 }
 
-/// What is known of an epoch after its end: a line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EpochRecord {
-    /// Number of the epoch, from 1.
-    pub epoch: u32,
-    /// Steps done in all.
-    pub steps: u64,
-    /// Learning rate of the last step.
-    pub lr: f32,
-    /// Mean loss of the training images, each before the step that it was part of.
-    pub train_loss: f64,
-    /// Share of the training images classified correctly, likewise.
-    pub train_accuracy: f64,
-    /// Mean loss of the test images after the epoch.
-    pub test_loss: f64,
-    /// Share of the test images classified correctly.
-    pub test_accuracy: f64,
-    /// Training images a second, without evaluation.
-    pub images_per_s: f64,
-    /// The slopes of each layer that learns them.
-    pub slopes: Vec<Slopes>,
-}
-
-/// The learned slopes of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Slopes {
-    /// Name of the layer.
-    pub layer: String,
-    /// Their mean.
-    pub mean: f64,
-    /// The smallest.
-    pub min: f32,
-    /// The largest.
-    pub max: f32,
-}
-
-/// What happens while training runs.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A step is done.
-    Step {
-        /// Number of its epoch, from 1.
-        epoch: u32,
-        /// Its number in the epoch, from 1.
-        step: u32,
-        /// Steps in an epoch.
-        of: u32,
-        /// Mean loss of the epoch so far.
-        loss: f64,
-    },
-    /// An epoch is done.
-    Epoch(&'a EpochRecord),
-}
-
 /// A training run.
 pub struct Trainer<'d> {
     model: Model,
@@ -134,8 +79,7 @@ pub struct Trainer<'d> {
     stepper: Stepper,
     evaluator: Evaluator,
     progress: Progress,
-    pixels: Vec<f32>,
-    labels: Vec<u32>,
+    feed: Feed<'d>,
 }
 
 /// Refuses images of another size than the model's, and none at all.
@@ -178,9 +122,28 @@ impl<'d> Trainer<'d> {
     /// # Errors
     /// Hyper-parameters out of bounds; a model and data that do not fit; fewer training images than a batch.
     pub fn new(model: Model, dataset: &'d Dataset, seed: u64, isa: Isa) -> Result<Trainer<'d>, TrainError> {
-        model.training.check()?;
-        let normalise = Normalise::of(&dataset.train)?;
         let parameters = Parameters::initial(&model, seed)?;
+        Trainer::start(model, parameters, dataset, seed, isa)
+    }
+
+    /// As [`Trainer::new`], but from these parameters.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; parameters of another model.
+    pub fn start(
+        model: Model,
+        parameters: Parameters,
+        dataset: &'d Dataset,
+        seed: u64,
+        isa: Isa,
+    ) -> Result<Trainer<'d>, TrainError> {
+        model.training.check()?;
+        let lens = |p: &Parameters| p.iter().map(|p| p.value.len()).collect::<Vec<usize>>();
+        let want = Parameters::build::<ModelError>(&model, |_, _, shape| Ok(Buffer::zeroed(shape.iter().product())))?;
+        if lens(&parameters) != lens(&want) {
+            return Err(TrainError::Mismatch(format!("the parameters are not those of model {:?}", model.name)));
+        }
+        let normalise = Normalise::of(&dataset.train)?;
         let schedule = schedule::State::default();
         let progress = Progress { seed, epoch: 0, step: 0, steps: 0, loss: 0.0, correct: 0, schedule };
         let sgd = Sgd::new(&model.training, &parameters);
@@ -232,8 +195,8 @@ impl<'d> Trainer<'d> {
         check_progress(&progress, dataset.train.len() / batch, batch)?;
         let evaluator = Evaluator::new(&model, isa)?;
         let stepper = Stepper::resume(&model, isa, batch, progress.seed, (parameters, sgd, progress.steps))?;
-        let (pixels, labels) = (vec![0.0; batch * dataset.train.image_len()], vec![0; batch]);
-        Ok(Trainer { model, dataset, normalise, stepper, evaluator, progress, pixels, labels })
+        let feed = Feed::new(&dataset.train, normalise.clone(), model.training.augment());
+        Ok(Trainer { model, dataset, normalise, stepper, evaluator, progress, feed })
     }
 
     /// Trains until the epochs that the model asks for are done, `stop` is set or `limit` steps are done in all,
@@ -251,16 +214,16 @@ impl<'d> Trainer<'d> {
             let samples = u32::try_from(self.dataset.train.len())
                 .map_err(|_| TrainError::Mismatch("more than 4294967295 training images".into()))?;
             let epoch = Epoch { seed: self.progress.seed, number: self.progress.epoch.into() };
-            let order = epoch.order(samples);
+            let order = if self.model.training.shuffle { epoch.order(samples) } else { (0..samples).collect() };
             let (first, start) = (self.progress.step, Instant::now());
             for _ in first..self.steps_per_epoch() {
                 if stop.load(Ordering::Relaxed) || limit.is_some_and(|l| self.progress.steps >= l) {
                     return Ok(());
                 }
-                self.step(&order, epoch)?;
+                let done = self.step(&order, epoch)?;
                 let loss = self.progress.loss / self.seen();
                 let (step, of) = (self.progress.step, self.steps_per_epoch());
-                observe(self, Event::Step { epoch: self.progress.epoch + 1, step, of, loss })?;
+                observe(self, Event::Step { epoch: self.progress.epoch + 1, step, of, loss, done })?;
             }
             let images = f64::from(self.progress.step - first) * self.model.training.batch as f64;
             let record = self.end_epoch(images / start.elapsed().as_secs_f64().max(1e-9))?;
@@ -279,18 +242,22 @@ impl<'d> Trainer<'d> {
         f64::from(self.progress.step) * self.model.training.batch as f64
     }
 
-    fn step(&mut self, order: &[u32], epoch: Epoch) -> Result<(), TrainError> {
+    fn step(&mut self, order: &[u32], epoch: Epoch) -> Result<StepRecord, TrainError> {
         let training = &self.model.training;
-        let indices = &order[self.progress.step as usize * training.batch..][..training.batch];
-        let augment =
-            Augment { flip: training.flip, pad_crop: training.crop, scale: training.scale, colour: training.colour };
-        let augment = (augment != Augment::default()).then_some((augment, epoch));
-        batch(&self.dataset.train, indices, &self.normalise, augment, &mut self.pixels, &mut self.labels)?;
+        let batch = |step: u32| {
+            let start = step as usize * training.batch;
+            order.get(start..start + training.batch).map(|images| Indices { epoch, images })
+        };
+        let (step, empty) = (self.progress.step, Indices { epoch, images: &[] });
         let all = f64::from(training.epochs) * f64::from(self.steps_per_epoch());
         let done = self.progress.steps as f64 / all;
-        self.stepper.lr = training.schedule.rate(training.lr, self.progress.epoch, done, &self.progress.schedule);
-        let sums = self.stepper.step(&self.pixels, &self.labels)?;
-        let loss = sums.loss / self.labels.len() as f64;
+        let lr = training.schedule.rate(training.lr, self.progress.epoch, done, &self.progress.schedule);
+        self.stepper.lr = lr;
+        let (now, then) = (batch(step).unwrap_or(empty), batch(step + 1));
+        let stepper = &mut self.stepper;
+        let sums = self.feed.step(now, then, |pixels, labels| stepper.step(pixels, labels))??;
+        let images = training.batch as f64;
+        let (loss, accuracy) = (sums.loss / images, sums.correct as f64 / images);
         self.progress.steps += 1;
         if !loss.is_finite() {
             return Err(TrainError::Diverged { loss, step: self.progress.steps });
@@ -298,7 +265,7 @@ impl<'d> Trainer<'d> {
         self.progress.step += 1;
         self.progress.loss += sums.loss;
         self.progress.correct += sums.correct as u64;
-        Ok(())
+        Ok(StepRecord { step: self.progress.steps, lr, loss, accuracy })
     }
 
     fn end_epoch(&mut self, images_per_s: f64) -> Result<EpochRecord, TrainError> {
@@ -357,17 +324,4 @@ impl<'d> Trainer<'d> {
             classes: self.dataset.classes.clone(),
         }
     }
-}
-
-/// The learned slopes of a net, layer by layer.
-pub fn slopes(model: &Model, parameters: &Parameters) -> Vec<Slopes> {
-    let learned = parameters.iter().filter(|p| p.role == Role::Slopes);
-    learned
-        .map(|p| Slopes {
-            layer: model.layers[p.layer].name.clone(),
-            mean: p.value.iter().map(|&a| f64::from(a)).sum::<f64>() / p.value.len().max(1) as f64,
-            min: p.value.iter().copied().fold(f32::INFINITY, f32::min),
-            max: p.value.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-        })
-        .collect()
 }

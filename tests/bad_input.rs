@@ -142,7 +142,7 @@ fn models_in_toml() {
         ("padding = 1", "padding = 9223372036854775807", 2, "line 5: layer \"conv\": kh overflows: 32 + 92233720368"),
         ("padding = 1", "padding = 1000000000", 2, "line 5: layer \"conv\": input length overflows"),
         ("channels = 4", "channels = 9223372036854775807", 2, "line 5: layer \"conv\": output length overflows"),
-        ("outputs = 12", "outputs = 9223372036854775807", 2, "line 17: layer \"fc\": output length overflows"),
+        ("outputs = 12", "outputs = 9223372036854775807", 2, "line 17: layer \"fc\": tensor length overflows"),
         ("channels = 4", "channels = 4\ngroups = 2", 2, "line 5: layer \"conv\": ic = 3"),
         ("channels = 4", "channels = -4", 2, "line 8: "),
         ("batch = 10", "batch = 0", 2, "line 3: training: batch = 0"),
@@ -199,7 +199,7 @@ fn checkpoints() {
     refused(&home, b"\x02\0\0\0\0\0\0\0{}", "damaged checkpoint: no `rectify`");
     for (from, to, part) in [
         ("\\\"format\\\":1", "\\\"format\\\":20", "damaged checkpoint: format 20"),
-        ("kernel = 3", "kernal = 3", "damaged checkpoint: model: line 19: unknown field `kernal`"),
+        ("kernel = 3", "kernal = 3", "damaged checkpoint: model: line 20: unknown field `kernal`"),
         ("channels = 4", "channels = 100000000000", "damaged checkpoint: tensor \"momentum.features.0.weight\""),
         ("lr = 0.01", "lr = nan", "damaged checkpoint: model: line 4: training: lr = NaN"),
         ("features.0.bias", "features.9.bias", "damaged checkpoint: tensor \"features.0.bias\" is missing"),

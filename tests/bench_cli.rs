@@ -7,7 +7,8 @@ use std::{
     process::{Command, Output},
 };
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
+    "add_gbytes_per_s",
     "name",
     "problem",
     "direction",
@@ -79,6 +80,7 @@ fn every_direction_on_every_instruction_set_is_checked_and_recorded() {
             if direction.starts_with("prelu") {
                 let passes = if direction == "prelu-forward" { 2.0 } else { 3.0 };
                 assert!(near(number("gbytes_per_s"), passes * 4.0 * (2 * 34 * 25) as f64 / median / 1e9));
+                assert_eq!(r["add_gbytes_per_s"].as_f64().is_some_and(|x| x > 0.0), direction == "prelu-backward");
                 for key in ["algorithm", "gflops", "peak_gflops", "ratio_to_peak"] {
                     assert!(r[key].is_null(), "{direction}: {key}");
                 }

@@ -4,7 +4,8 @@ use rectify_kernels::Isa;
 use serde_json::Value;
 use std::process::{Command, Output};
 
-const KEYS: [&str; 8] = ["batch", "images_per_s", "isa", "model", "peak_mib", "s_per_step", "steps", "threads"];
+const KEYS: [&str; 10] =
+    ["batch", "data", "images_per_s", "isa", "model", "peak_mib", "s_per_step", "steps", "threads", "wait_share"];
 
 /// Nothing of it is built in.
 const TINY: &str = r#"name = "tiny"
@@ -92,6 +93,37 @@ fn a_model_of_ones_own_says_its_batch_and_five_steps_are_timed() {
 }
 
 #[test]
+fn a_data_set_is_fed_and_the_profile_adds_up() {
+    let args = ["--model", "cifar-small", "--batch", "30", "--threads", "2", "--steps", "2"];
+    let (r, text) = record(Isa::best().unwrap(), &[&args[..], &["--data", "shapes", "--profile"]].concat());
+    let wait = r["wait_share"].as_f64().unwrap();
+    assert!(r["data"] == "shapes" && (0.0..1.0).contains(&wait), "{r}");
+    assert!(text.contains("on shapes") && text.contains("waiting for images"), "{text}");
+    let row = |name: &str| -> Vec<String> {
+        let line = text.lines().find(|l| l.split_whitespace().next() == Some(name));
+        line.unwrap_or_else(|| panic!("no {name}: {text}")).split_whitespace().map(String::from).collect()
+    };
+    let number = |cell: &str| if cell == "-" { 0.0 } else { cell.parse::<f64>().unwrap() };
+    // Name, six passes, their sum, the share.
+    let rows = ["images", "loss", "wait", "other"].map(row).to_vec();
+    let model = rectify::model::Model::built_in("cifar-small").unwrap();
+    let rows: Vec<_> = model.layers.iter().map(|l| row(&l.name)).chain(rows).collect();
+    let (sum, step) = (rows.iter().map(|r| number(&r[7])).sum::<f64>(), row("step"));
+    // Each of them is rounded to a hundredth.
+    let slack = 0.005 * (rows.len() + 1) as f64 + 1e-9;
+    assert!((sum - number(&step[7])).abs() <= slack, "{sum}: {text}");
+    for r in &rows[..model.layers.len()] {
+        assert!((r[1..7].iter().map(|c| number(c)).sum::<f64>() - number(&r[7])).abs() <= 0.04, "{r:?}");
+    }
+    for kind in ["weights", "momentum", "activations", "gradients", "workspace", "packed"] {
+        let line = text.lines().rfind(|l| l.starts_with(kind)).unwrap_or_else(|| panic!("no {kind}: {text}"));
+        assert!(number(line.split_whitespace().nth(1).unwrap()) >= 0.0);
+    }
+    let (plain, text) = record(Isa::best().unwrap(), &args);
+    assert!(plain["data"].is_null() && plain["wait_share"].is_null() && !text.contains("momentum"), "{text}");
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_names_the_value() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.toml");
@@ -129,6 +161,8 @@ fn failures_end_with_1_and_leave_no_file() {
         (vec!["--model", "shapes-small", "--batch", "1", "--json", &in_folder("none/out.json")], "none/out.json"),
         (vec!["--model", "shapes-small", "--batch", "1", "--json", folder.path().to_str().unwrap()], "regular file"),
         (vec!["--model", &wide, "--json", &json], "MiB, more than there is"),
+        (vec!["--model", "shapes-small", "--data", &in_folder("nowhere"), "--json", &json], "nowhere"),
+        (vec!["--model", "shapes-small", "--data", "shapes", "--batch", "65536", "--json", &json], "fewer than 65536"),
         (vec!["--model", &steep, "--json", &json], "the loss became NaN"),
     ] {
         let (code, text) = refusal(&args);

@@ -176,11 +176,9 @@ fn fully_connected() {
         };
 
         let plan = linear::Forward::new(isa, &s).unwrap();
-        let mut packed = Buffer::zeroed(plan.packed_len());
-        plan.pack(&w, &mut packed).unwrap();
         let mut y = Buffer::zeroed(s.output().blocked_len());
         let mut workspace = Buffer::zeroed(plan.workspace_len(1));
-        plan.run(&blocked(isa, s.input(), &x), &packed, Epilogue::Bias(&bias), &mut y, &mut workspace).unwrap();
+        plan.run(&blocked(isa, s.input(), &x), &w, Epilogue::Bias(&bias), &mut y, &mut workspace).unwrap();
         case.check(isa, "y", &plain(isa, s.output(), &y), |i| {
             let (image, o) = (i / outputs, i % outputs);
             let a = |k: usize| if k < inputs { x[image * inputs + k] } else { 1.0 };
@@ -189,11 +187,9 @@ fn fully_connected() {
         });
 
         let plan = linear::BackwardData::new(isa, &s).unwrap();
-        let mut packed = Buffer::zeroed(plan.packed_len());
-        plan.pack(&w, &mut packed).unwrap();
         let mut dx = Buffer::zeroed(s.input().blocked_len());
         let mut workspace = Buffer::zeroed(plan.workspace_len(1));
-        plan.run(&blocked(isa, s.output(), &dy), &packed, &mut dx, &mut workspace).unwrap();
+        plan.run(&blocked(isa, s.output(), &dy), &w, &mut dx, &mut workspace).unwrap();
         case.check(isa, "dx", &plain(isa, s.input(), &dx), |i| {
             sum(outputs, &|o| dy[i / inputs * outputs + o], &|o| w[o * inputs + i % inputs])
         });
@@ -290,7 +286,8 @@ fn one_step_of_sgd() {
             })
             .collect();
         let before = magnitudes(&w);
-        elementwise::sgd_step(isa, &mut w, &grad, &mut velocity, lr, momentum, weight_decay).unwrap();
+        let rates = elementwise::Rates { lr, momentum, weight_decay };
+        elementwise::sgd_step(isa, &mut w, &grad, &mut velocity, rates).unwrap();
         case.check(isa, "velocity_after", &velocity, |i| gamma(3) * terms[i]);
         case.check(isa, "w_after", &w, |i| gamma(4) * (before[i] + f64::from(lr) * terms[i]));
     });

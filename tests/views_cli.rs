@@ -147,6 +147,11 @@ fn what_makes_no_sense_is_refused() {
 fn photos_are_trained_on_at_random_scales_and_a_run_goes_on_where_it_stopped() {
     let home = home();
     let home = home.path();
+    // Steps on photos are timed alike.
+    let text = fs::read_to_string(home.join("net.toml")).unwrap();
+    fs::write(home.join("scaled.toml"), text.replace("[training]", "[training]\nscale = [22, 30]")).unwrap();
+    let timed = ["bench-train", "--model", "scaled.toml", "--data", "set", "--steps", "1"];
+    assert!(success(home, &timed).starts_with("two on set, "));
     put(home, "set/train/n3/0.jpg", b"not a picture");
     let train = |out: &str, rest: &[&str]| {
         let photos = ["--scale", "22,30", "--colour", "0.1", "--flip", "true"];

@@ -90,14 +90,16 @@ def rectify(args, *options):
 
 # ----------------------------------------------------------------- engines
 
-def torch_engine(net, x, args, channels_last=False):
+def torch_engine(net, x, args, layout="NCHW", borders=False):
+    """PyTorch computing in a layout. With borders, input and output of a run are NCHW."""
     import torch
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    net, x = copy.deepcopy(net).to(memory_format=layout), x.to(memory_format=layout)
+    layout = torch.channels_last if layout == "NHWC" else torch.contiguous_format
+    net = copy.deepcopy(net).to(memory_format=layout)
+    x = x if borders else x.to(memory_format=layout)
 
     def run():
         with torch.inference_mode():
-            return net(x)
+            return net(x.contiguous(memory_format=layout)).contiguous() if borders else net(x)
     return run, lambda: run().contiguous().numpy()
 
 
@@ -159,9 +161,13 @@ def ncnn_engine(net, x, args, folder):
     return run, lambda: numpy.array(run()).reshape(shape)
 
 
+# Not given what the others are given, so shown but not counted as a peer.
+ASIDE = {"torch-nhwc"}
+
 ENGINES = {
     "torch": lambda net, x, args, folder: torch_engine(net, x, args),
-    "torch-cl": lambda net, x, args, folder: torch_engine(net, x, args, channels_last=True),
+    "torch-cl": lambda net, x, args, folder: torch_engine(net, x, args, "NHWC", borders=True),
+    "torch-nhwc": lambda net, x, args, folder: torch_engine(net, x, args, "NHWC"),
     "onnxruntime": onnxruntime_engine,
     "openvino": openvino_engine,
     "ncnn": ncnn_engine,
@@ -257,7 +263,7 @@ class Report:
     @staticmethod
     def ratio(row):
         """Our speed over the best peer's; None if one of them is missing."""
-        peers = [speed for engine, speed in row.items() if engine != "rectify"]
+        peers = [speed for engine, speed in row.items() if engine != "rectify" and engine not in ASIDE]
         return row["rectify"] / max(peers) if peers and "rectify" in row else None
 
     def table(self):
@@ -266,7 +272,7 @@ class Report:
         lines = [f"| {self.unit} | {' | '.join(engines)} | rectify / best peer |", "|---" * (len(engines) + 2) + "|"]
         ratios = []
         for name, row in self.rows.items():
-            best = max((s for e, s in row.items() if e != "rectify"), default=None)
+            best = max((s for e, s in row.items() if e != "rectify" and e not in ASIDE), default=None)
             ratio, cells = self.ratio(row), []
             for e in engines:
                 text = f"{row[e]:.{self.digits}f}" if e in row else "–"
@@ -291,7 +297,7 @@ class Report:
         figure, axes = plt.subplots(figsize=(9, 1 + 0.5 * len(names)), layout="constrained")
         height = 0.8 / len(engines)
         for i, engine in enumerate(engines):
-            best = [max(s for e, s in self.rows[n].items() if e != "rectify") for n in names]
+            best = [max(s for e, s in self.rows[n].items() if e != "rectify" and e not in ASIDE) for n in names]
             speeds = [self.rows[n].get(engine, 0) / b for n, b in zip(names, best)]
             at = [k - 0.4 + (i + 0.5) * height for k in range(len(names))]
             axes.barh(at, speeds, height, label=engine, color=f"C{i}")

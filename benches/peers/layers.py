@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Single layers: convolution + bias + PReLU in float32, NCHW in and out, in PyTorch (both memory formats), ONNX Runtime,
-OpenVINO, ncnn (one image only) and rectify, by turns.
+OpenVINO, ncnn (one image only) and rectify, by turns. torch-nhwc has NHWC in and out, so it is shown but not counted.
 
     python3 benches/peers/layers.py --threads 1 --json layers.jsonl --table layers.md --chart layers.svg
 
@@ -60,7 +60,7 @@ def layer(p):
 
 
 def main():
-    engines = ["torch", "torch-cl", "onnxruntime", "openvino", "ncnn", "rectify"]
+    engines = ["torch", "torch-cl", "torch-nhwc", "onnxruntime", "openvino", "ncnn", "rectify"]
     options = common.parser(__doc__, engines, 0.2)
     options.add_argument("problems", nargs="?", type=pathlib.Path,
                          default=common.ROOT / "benches/problems/layers.txt", help="default benches/problems/layers.txt")

@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Layout, Options};
 use rectify_kernels::{Buffer, ConvShape, Dims, Error, Isa, layout, reference};
 
 /// What the fuzzer draws; every number is folded into its range.
@@ -20,6 +20,7 @@ struct Draw {
     dilation: [u8; 2],
     algorithm: u8,
     blocking: Option<[u8; 2]>,
+    nchw: [bool; 2],
     seed: u32,
     specials: Vec<(u8, u16)>,
 }
@@ -109,12 +110,19 @@ fn check(draw: &Draw) -> Result<(), Error> {
     let options = Options { algorithm, blocking, ..Options::default() };
     let direct = Options { algorithm: Algorithm::Direct, ..options };
     for isa in Isa::available() {
-        let plan = Forward::new(isa, &s, &options)?;
+        let [input, output] = draw.nchw.map(|nchw| if nchw { Layout::Nchw } else { Layout::Blocked });
+        let plan = Forward::new(isa, &s, &Options { input, output, ..options })?;
         let mut packed = Buffer::zeroed(plan.packed_len());
         plan.pack(&w, &mut packed)?;
-        let mut out = Buffer::from_slice(&vec![f32::NAN; s.output().blocked_len()]);
-        plan.run(&xb, &packed, Epilogue::None, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
-        same("forward", isa, &plain(s.output(), &out)?, &y);
+        let mut out = Buffer::from_slice(&vec![f32::NAN; output.len(&s.output())]);
+        let from = if input == Layout::Nchw { &x[..] } else { &xb };
+        plan.run(from, &packed, Epilogue::None, &mut out, &mut Buffer::zeroed(plan.workspace_len(1)))?;
+        let out = if output == Layout::Nchw { out.to_vec() } else { plain(s.output(), &out)? };
+        if plan.variant() == variant {
+            same("forward", isa, &out, &y);
+        } else {
+            same("forward", isa, &out, &reference::conv::forward(&s, &x, &w)?);
+        }
 
         // Winograd serves fewer gradients than outputs: where the padding is wider than the kernel reaches.
         let plan = BackwardData::new(isa, &s, &options).or_else(|_| BackwardData::new(isa, &s, &direct))?;

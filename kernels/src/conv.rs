@@ -14,6 +14,8 @@ mod forward;
 mod gather;
 mod narrow;
 mod pass;
+mod planar;
+mod planes;
 mod run;
 mod tile;
 mod tree;
@@ -66,6 +68,8 @@ pub struct Options {
     pub algorithm: Algorithm,
     /// How the input of the forward pass lies, which the gradient of the weights reads too.
     pub input: Layout,
+    /// How the output of the forward pass lies, and with it a shortcut and the pre-activation.
+    pub output: Layout,
     /// Block sizes in place of those derived from the shape.
     pub blocking: Option<Blocking>,
 }
@@ -76,13 +80,14 @@ pub enum Layout {
     /// nChw16c ([`crate::Dims`]), as between layers.
     #[default]
     Blocked,
-    /// NCHW, as users have their images: for the first layer of a net, of at most 4 channels in one group. Converting
-    /// it to blocks would blow it up. Served by the direct algorithm.
+    /// NCHW, as users have their images, at the borders of a net. It is converted a band of rows at a time, in cache, or
+    /// read and written as it is.
     Nchw,
 }
 
 impl Layout {
-    /// Channels of an image that is read from NCHW, at most.
+    /// Channels of an image that the gradient of the weights reads from NCHW, at most, and that count as few: blocks
+    /// would blow them up.
     pub const MOST_CHANNELS: usize = 4;
 
     /// Elements of the tensor.
@@ -93,7 +98,7 @@ impl Layout {
         }
     }
 
-    /// Refuses a shape whose input cannot be read in this layout.
+    /// Refuses a shape whose weights' gradient cannot be read in this layout.
     fn check(self, s: &ConvShape, algorithm: Algorithm) -> Result<(), Error> {
         let refuse = |what, value, why| Err(Error::Shape { what, value, why });
         match self {

@@ -5,12 +5,36 @@ use crate::task::{ELEMENTS, pixels, pixels_mut};
 use crate::{Error, Isa, Kernel, Simd};
 use rayon::prelude::*;
 
-/// The hyper-parameters of a step.
-#[derive(Debug, Clone, Copy)]
-struct Rates {
-    lr: f32,
-    momentum: f32,
-    weight_decay: f32,
+/// The hyper-parameters of a step of [`sgd_step`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Learning rate.
+    pub lr: f32,
+    /// Momentum.
+    pub momentum: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+}
+
+impl Rates {
+    /// Refuses what is not finite.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Rates { lr, momentum, weight_decay } = *self;
+        for (what, value) in [("learning rate", lr), ("momentum", momentum), ("weight decay", weight_decay)] {
+            if !value.is_finite() {
+                return Err(Error::Value { what, value: value.to_string(), why: "is not finite" });
+            }
+        }
+        Ok(())
+    }
+
+    /// New weights and velocities from old ones and the gradients.
+    #[inline(always)]
+    pub(crate) fn step<S: Simd>(self, s: S, w: S::V, gradient: S::V, velocity: S::V) -> (S::V, S::V) {
+        let decayed = s.fma(s.splat(self.weight_decay), w, gradient);
+        let v = s.fma(s.splat(self.momentum), velocity, decayed);
+        (s.fma(s.splat(-self.lr), v, w), v)
+    }
 }
 
 struct Sgd<'a> {
@@ -25,15 +49,13 @@ impl Kernel for Sgd<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Rates { lr, momentum, weight_decay } = self.rates;
-        let (minus_lr, mu, lambda) = (s.splat(-lr), s.splat(momentum), s.splat(weight_decay));
         let (w, w_rest) = self.w.as_chunks_mut();
         let (grad, grad_rest) = self.grad.as_chunks();
         let (velocity, velocity_rest) = self.velocity.as_chunks_mut();
         for ((w, grad), velocity) in w.iter_mut().zip(grad).zip(velocity) {
-            let old = s.vector(w);
-            let v = s.fma(mu, s.vector(velocity), s.fma(lambda, old, s.vector(grad)));
-            s.write(velocity, v);
-            s.write(w, s.fma(minus_lr, v, old));
+            let (new_w, new_velocity) = self.rates.step(s, s.vector(w), s.vector(grad), s.vector(velocity));
+            s.write(velocity, new_velocity);
+            s.write(w, new_w);
         }
         for ((w, grad), velocity) in w_rest.iter_mut().zip(grad_rest).zip(velocity_rest) {
             *velocity = momentum.mul_add(*velocity, weight_decay.mul_add(*w, *grad));
@@ -48,23 +70,10 @@ impl Kernel for Sgd<'_> {
 ///
 /// # Errors
 /// Slices of different lengths, a rate that is not finite.
-pub fn sgd_step(
-    isa: Isa,
-    w: &mut [f32],
-    grad: &[f32],
-    velocity: &mut [f32],
-    lr: f32,
-    momentum: f32,
-    weight_decay: f32,
-) -> Result<(), Error> {
+pub fn sgd_step(isa: Isa, w: &mut [f32], grad: &[f32], velocity: &mut [f32], rates: Rates) -> Result<(), Error> {
     check_len("gradient", grad.len(), w.len())?;
     check_len("velocity", velocity.len(), w.len())?;
-    for (what, value) in [("learning rate", lr), ("momentum", momentum), ("weight decay", weight_decay)] {
-        if !value.is_finite() {
-            return Err(Error::Value { what, value: value.to_string(), why: "is not finite" });
-        }
-    }
-    let rates = Rates { lr, momentum, weight_decay };
+    rates.check()?;
     let tasks = w.par_chunks_mut(ELEMENTS).zip(grad.par_chunks(ELEMENTS)).zip(velocity.par_chunks_mut(ELEMENTS));
     tasks.for_each(|((w, grad), velocity)| isa.dispatch(Sgd { w, grad, velocity, rates }));
     Ok(())
@@ -120,7 +129,8 @@ mod tests {
             let sum: Vec<f32> = w.iter().zip(&g).map(|(a, b)| a + b).collect();
             everywhere(|isa| {
                 let (mut w1, mut v1) = (w.clone(), v.clone());
-                sgd_step(isa, &mut w1, &g, &mut v1, lr, mu, lambda).unwrap();
+                let rates = Rates { lr, momentum: mu, weight_decay: lambda };
+                sgd_step(isa, &mut w1, &g, &mut v1, rates).unwrap();
                 same_bits(&w1, &want_w)?;
                 same_bits(&v1, &want_v)?;
                 w1.copy_from_slice(&w);
@@ -133,9 +143,10 @@ mod tests {
 
     #[test]
     fn bad_input_is_refused() {
-        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0], &mut [0.0], f32::NAN, 0.9, 0.0);
+        let good = Rates { lr: 0.1, momentum: 0.9, weight_decay: 0.0 };
+        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0], &mut [0.0], Rates { lr: f32::NAN, ..good });
         assert!(matches!(e, Err(Error::Value { what: "learning rate", .. })));
-        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0; 2], &mut [0.0], 0.1, 0.9, 0.0);
+        let e = sgd_step(Isa::Portable, &mut [0.0], &[0.0; 2], &mut [0.0], good);
         assert_eq!(e, Err(Error::Length { what: "gradient", got: 2, want: 1 }));
         assert!(add_in_place(Isa::Portable, &mut [0.0], &[]).is_err());
     }

@@ -2,6 +2,9 @@
 //!
 //! They move bits and compute nothing: NaN payloads and signs of zero survive.
 
+// Rows of a transposition are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
 use crate::error::check_len;
 pub use crate::shape::{Dims, LANES, blocks};
 use crate::task::{pixels, pixels_mut, plane_len, units};
@@ -22,7 +25,84 @@ fn channels(d: &Dims, plane: usize) -> (usize, usize, usize) {
     (image, first, LANES.min(d.c - first))
 }
 
-/// Sixteen pixels at a time: planes of up to 16 channels to pixels of 16 lanes.
+/// `n` ≤ 16 neighbours of each of `lanes` ≤ 16 planes, `plane` apart, to `n` pixels of 16 lanes; zeros in the lanes beyond.
+///
+/// # Safety
+/// `from` must be valid for reading them, `to` for writing `16·n` elements.
+#[inline(always)]
+pub(crate) unsafe fn planes_to_pixels<S: Simd>(
+    s: S,
+    from: *const f32,
+    plane: usize,
+    lanes: usize,
+    to: *mut f32,
+    n: usize,
+) {
+    let mut rows = [s.zero(); LANES];
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Two loops without an index that the compiler does not know, so that the rows stay in registers.
+        if lanes == LANES && n == LANES {
+            for i in 0..LANES {
+                rows[i] = s.load(from.add(i * plane));
+            }
+            s.transpose(&mut rows);
+            for i in 0..LANES {
+                s.store(to.add(i * LANES), rows[i]);
+            }
+        } else {
+            for i in 0..LANES {
+                rows[i] = if i < lanes { s.load_first(from.add(i * plane), n) } else { s.zero() };
+            }
+            s.transpose(&mut rows);
+            for i in 0..LANES {
+                if i < n {
+                    s.store(to.add(i * LANES), rows[i]);
+                }
+            }
+        }
+    }
+}
+
+/// The reverse of [`planes_to_pixels`]; lanes beyond `lanes` are dropped.
+///
+/// # Safety
+/// `from` must be valid for reading `16·n` elements, `to` for writing `n` neighbours of each plane.
+#[inline(always)]
+pub(crate) unsafe fn pixels_to_planes<S: Simd>(
+    s: S,
+    from: *const f32,
+    n: usize,
+    to: *mut f32,
+    plane: usize,
+    lanes: usize,
+) {
+    let mut rows = [s.zero(); LANES];
+    // SAFETY: the caller's promise.
+    unsafe {
+        if lanes == LANES && n == LANES {
+            for i in 0..LANES {
+                rows[i] = s.load(from.add(i * LANES));
+            }
+            s.transpose(&mut rows);
+            for i in 0..LANES {
+                s.store(to.add(i * plane), rows[i]);
+            }
+        } else {
+            for i in 0..LANES {
+                rows[i] = if i < n { s.load(from.add(i * LANES)) } else { s.zero() };
+            }
+            s.transpose(&mut rows);
+            for i in 0..LANES {
+                if i < lanes {
+                    s.store_first(to.add(i * plane), rows[i], n);
+                }
+            }
+        }
+    }
+}
+
+/// Planes of up to 16 channels to pixels of 16 lanes.
 struct Block<'a> {
     planes: &'a [f32],
     pixels: &'a mut [[f32; LANES]],
@@ -34,15 +114,11 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let plane = self.pixels.len();
-        for (first, pixels) in (0..plane).step_by(LANES).zip(self.pixels.chunks_mut(LANES)) {
-            let mut rows = [s.zero(); LANES];
-            for (row, channel) in rows.iter_mut().zip(self.planes.chunks_exact(plane)) {
-                let from = &channel[first..][..pixels.len()];
-                // SAFETY: as many elements as the slice has, at most 16.
-                *row = unsafe { s.load_first(from.as_ptr(), from.len()) };
-            }
-            s.transpose(&mut rows);
-            pixels.iter_mut().zip(rows).for_each(|(pixel, row)| s.write(pixel, row));
+        let lanes = self.planes.len() / plane.max(1);
+        for (i, pixels) in self.pixels.chunks_mut(LANES).enumerate() {
+            let from = self.planes[i * LANES..].as_ptr();
+            // SAFETY: as many planes as lanes, each with as many pixels from here on.
+            unsafe { planes_to_pixels(s, from, plane, lanes, pixels.as_mut_ptr().cast(), pixels.len()) };
         }
     }
 }
@@ -59,15 +135,11 @@ impl Kernel for Unblock<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let plane = self.pixels.len();
-        for (first, pixels) in (0..plane).step_by(LANES).zip(self.pixels.chunks(LANES)) {
-            let mut rows = [s.zero(); LANES];
-            rows.iter_mut().zip(pixels).for_each(|(row, pixel)| *row = s.vector(pixel));
-            s.transpose(&mut rows);
-            for (&row, channel) in rows.iter().zip(self.planes.chunks_exact_mut(plane)) {
-                let to = &mut channel[first..][..pixels.len()];
-                // SAFETY: as many elements as the slice has, at most 16.
-                unsafe { s.store_first(to.as_mut_ptr(), row, to.len()) };
-            }
+        let lanes = self.planes.len() / plane.max(1);
+        for (i, pixels) in self.pixels.chunks(LANES).enumerate() {
+            let to = self.planes[i * LANES..].as_mut_ptr();
+            // SAFETY: as many planes as lanes, each with as many pixels from here on.
+            unsafe { pixels_to_planes(s, pixels.as_ptr().cast(), pixels.len(), to, plane, lanes) };
         }
     }
 }

@@ -1,12 +1,22 @@
-//! Fully connected layers: convolutions of a one-pixel image whose channels are the blocked input tensor, flattened.
+//! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor, and
+//! all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these layers do: a
+//! training step reads the weights twice and, with [`BackwardWeights::step`], updates them and their momentum in one pass.
 //!
-//! `[n][c/16][h][w][16]` is `[n][(c/16)·h·w][1][1][16]` too: what is one pixel with that many blocks of channels. The
-//! sums run in the blocked order (block, row, column, lane), chunked as in [`crate::reference::conv`]. Plain weights
-//! are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor; packing permutes them.
+//! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
+//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first.
 
-use crate::conv::{self, Epilogue, Options};
-use crate::error::check_len;
-use crate::{ConvShape, Dims, Error, Isa, LANES, blocks};
+mod backward_data;
+mod backward_weights;
+mod forward;
+#[cfg(test)]
+mod tests;
+
+pub use backward_data::BackwardData;
+pub use backward_weights::BackwardWeights;
+pub use forward::Forward;
+
+use crate::shape::product;
+use crate::{Dims, Error, Isa, LANES, blocks, layout};
 
 /// A fully connected layer from blocked `n × c × h × w` to blocked `n × outputs × 1 × 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,62 +42,67 @@ impl LinearShape {
     pub fn output(&self) -> Dims {
         Dims { n: self.n, c: self.outputs, h: 1, w: 1 }
     }
-    /// Elements of the plain weights.
-    pub fn weight_len(&self) -> usize {
-        self.outputs * self.c * self.h * self.w
+    /// Inputs of an image: `c·h·w`.
+    pub fn inputs(&self) -> usize {
+        self.c * self.h * self.w
     }
-    /// The convolution that computes it.
+    /// Elements of the weights.
+    pub fn weight_len(&self) -> usize {
+        self.outputs * self.inputs()
+    }
+    /// Refuses a zero dimension and lengths that no slice can hold.
     ///
     /// # Errors
-    /// A zero dimension, lengths that no slice can hold.
-    pub fn conv(&self) -> Result<ConvShape, Error> {
-        let channels = crate::shape::product("inputs", &[blocks(self.c), self.h, self.w, LANES])?;
-        let shape = ConvShape::square(self.n, channels, 1, self.outputs, 1, 1, 0);
-        shape.check().map(|()| shape)
-    }
-    /// Calls `f(plain index, blocked index)` for each of one output's weights.
-    fn permutation(&self, mut f: impl FnMut(usize, usize)) {
-        let plane = self.h * self.w;
-        for c in 0..self.c {
-            for p in 0..plane {
-                f(c * plane + p, (c / LANES * plane + p) * LANES + c % LANES);
+    /// [`Error::Shape`] or [`Error::Overflow`], naming the dimension.
+    pub fn check(&self) -> Result<(), Error> {
+        let dims = [("n", self.n), ("c", self.c), ("h", self.h), ("w", self.w), ("outputs", self.outputs)];
+        for (what, value) in dims {
+            if value == 0 {
+                return Err(Error::Shape { what, value, why: "must be at least 1" });
             }
         }
+        self.input().check()?;
+        self.output().check()?;
+        product("weights", &[self.outputs, self.c, self.h, self.w, LANES])?;
+        product("sums", &[self.n, LANES, LANES, size_of::<f32>()]).map(drop)
     }
-    fn inputs(&self) -> usize {
-        blocks(self.c) * LANES * self.h * self.w
+
+    /// Whether the blocked input of an image is its inputs in their order already, with a few zeros behind them.
+    fn is_flat(&self) -> bool {
+        self.h * self.w == 1
     }
-    fn to_conv(self, w: &[f32]) -> Result<Vec<f32>, Error> {
-        check_len("weights", w.len(), self.weight_len())?;
-        let mut out = vec![0.0; self.outputs * self.inputs()];
-        for (plain, blocked) in w.chunks(self.c * self.h * self.w).zip(out.chunks_mut(self.inputs())) {
-            self.permutation(|i, j| blocked[j] = plain[i]);
+
+    /// Elements of the workspace that an input takes which must be flattened.
+    fn flat_len(&self) -> usize {
+        if self.is_flat() { 0 } else { (self.n * self.inputs()).next_multiple_of(LANES) }
+    }
+
+    /// The inputs of the images, each at a multiple of the stride from the first, flattened into `to` where they must be.
+    fn flatten<'a>(&self, isa: Isa, x: &'a [f32], to: &'a mut [f32]) -> Result<Matrix<'a>, Error> {
+        if self.is_flat() {
+            return Ok(Matrix { values: x, stride: blocks(self.c) * LANES });
         }
-        Ok(out)
+        let to = &mut to[..self.n * self.inputs()];
+        layout::blocked_to_nchw(isa, self.input(), x, to)?;
+        Ok(Matrix { values: to, stride: self.inputs() })
     }
 }
 
-/// Forward: `y = epilogue(W·x)`.
-#[derive(Debug, Clone)]
-pub struct Forward {
-    shape: LinearShape,
-    plan: conv::Forward,
+/// Rows of numbers, one an image.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    values: &'a [f32],
+    stride: usize,
 }
 
-/// Gradient with respect to the input: `dx = Wᵀ·dy`.
-#[derive(Debug, Clone)]
-pub struct BackwardData {
-    shape: LinearShape,
-    plan: conv::BackwardData,
+impl<'a> Matrix<'a> {
+    /// The output gradients of a layer.
+    fn outputs(s: &LinearShape, dy: &'a [f32]) -> Matrix<'a> {
+        Matrix { values: dy, stride: blocks(s.outputs) * LANES }
+    }
 }
 
-/// Gradient with respect to the weights: `dW = Σₙ dy·xᵀ`.
-#[derive(Debug, Clone)]
-pub struct BackwardWeights {
-    shape: LinearShape,
-    plan: conv::BackwardWeights,
-}
-
+/// What the three plans have in common.
 macro_rules! common {
     ($name:ident) => {
         impl $name {
@@ -95,94 +110,19 @@ macro_rules! common {
             ///
             /// # Errors
             /// A shape that cannot be served, an instruction set that the processor lacks.
-            pub fn new(isa: Isa, shape: &LinearShape) -> Result<Self, Error> {
-                let plan = conv::$name::new(isa, &shape.conv()?, &Options::default())?;
-                Ok($name { shape: *shape, plan })
+            pub fn new(isa: crate::Isa, shape: &super::LinearShape) -> Result<Self, crate::Error> {
+                shape.check()?;
+                Ok($name { isa: isa.require()?, shape: *shape })
             }
             /// The shape it was made for.
-            pub fn shape(&self) -> &LinearShape {
+            pub fn shape(&self) -> &super::LinearShape {
                 &self.shape
             }
-            /// The kernel chosen, for people to read.
+            /// The kernel, for people to read.
             pub fn kernel(&self) -> String {
-                self.plan.kernel()
+                format!("linear-{}", self.isa)
             }
         }
     };
 }
-common!(Forward);
-common!(BackwardData);
-common!(BackwardWeights);
-
-macro_rules! packed {
-    ($name:ident) => {
-        impl $name {
-            /// Elements of the packed weights.
-            pub fn packed_len(&self) -> usize {
-                self.plan.packed_len()
-            }
-            /// Elements of the workspace with that many threads.
-            pub fn workspace_len(&self, threads: usize) -> usize {
-                self.plan.workspace_len(threads)
-            }
-            /// Lays out `[outputs][c·h·w]` weights for `run`.
-            ///
-            /// # Errors
-            /// A length that does not fit.
-            pub fn pack(&self, w: &[f32], packed: &mut [f32]) -> Result<(), Error> {
-                self.plan.pack(&self.shape.to_conv(w)?, packed)
-            }
-        }
-    };
-}
-packed!(Forward);
-packed!(BackwardData);
-
-impl Forward {
-    /// Computes `y` (blocked, `n × outputs × 1 × 1`) from `x` (blocked, `n × c × h × w`).
-    ///
-    /// # Errors
-    /// A length that does not fit.
-    pub fn run(
-        &self,
-        x: &[f32],
-        packed: &[f32],
-        e: Epilogue<'_>,
-        y: &mut [f32],
-        workspace: &mut [f32],
-    ) -> Result<(), Error> {
-        self.plan.run(x, packed, e, y, workspace)
-    }
-}
-
-impl BackwardData {
-    /// Computes `dx` (blocked like the input) from `dy` (blocked like the output).
-    ///
-    /// # Errors
-    /// A length that does not fit.
-    pub fn run(&self, dy: &[f32], packed: &[f32], dx: &mut [f32], workspace: &mut [f32]) -> Result<(), Error> {
-        self.plan.run(dy, packed, dx, workspace)
-    }
-}
-
-impl BackwardWeights {
-    /// Elements of the workspace with that many threads.
-    pub fn workspace_len(&self, threads: usize) -> usize {
-        self.plan.workspace_len(threads) + self.shape.outputs * self.shape.inputs()
-    }
-    /// Computes `dw`, `[outputs][c·h·w]`, from `x` and `dy`.
-    ///
-    /// # Errors
-    /// A length that does not fit.
-    pub fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) -> Result<(), Error> {
-        check_len("dw", dw.len(), self.shape.weight_len())?;
-        crate::error::check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (blocked, rest) = workspace.split_at_mut(self.shape.outputs * self.shape.inputs());
-        self.plan.run(x, dy, blocked, rest)?;
-        let plain = self.shape.c * self.shape.h * self.shape.w;
-        for (to, from) in dw.chunks_mut(plain).zip(blocked.chunks(self.shape.inputs())) {
-            self.shape.permutation(|i, j| to[i] = from[j]);
-        }
-        Ok(())
-    }
-}
+use common;

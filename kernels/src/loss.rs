@@ -8,6 +8,9 @@ use crate::task::units;
 use crate::{Dims, Error, LANES, blocks};
 use rayon::prelude::*;
 
+/// Samples whose losses wait on the stack to be added in order.
+const TOGETHER: usize = 256;
+
 /// Loss and hits of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LossSums {
@@ -66,17 +69,26 @@ pub fn softmax_cross_entropy(
         return Ok(LossSums::default());
     }
     let stride = blocks(classes.c) * LANES;
-    // An exponential costs about as much as moving a hundred numbers.
-    let samples = logits.par_chunks(stride).zip(labels).with_min_len(units(100 * stride));
-    let each: Vec<(f64, bool)> = match dlogits {
-        None => samples.map(|(z, &l)| sample(&z[..classes.c], l as usize, classes.n, None)).collect(),
-        Some(d) => samples
-            .zip(d.par_chunks_mut(stride))
-            .map(|((z, &l), d)| sample(&z[..classes.c], l as usize, classes.n, Some(d)))
-            .collect(),
-    };
-    let loss = each.iter().fold(0.0, |sum, (loss, _)| sum + loss);
-    Ok(LossSums { loss, correct: each.iter().filter(|(_, hit)| *hit).count() })
+    let mut sums = LossSums::default();
+    let mut each = [(0.0, false); TOGETHER];
+    let mut dlogits = dlogits;
+    for (part, (z, labels)) in logits.chunks(TOGETHER * stride).zip(labels.chunks(TOGETHER)).enumerate() {
+        let each = &mut each[..labels.len()];
+        // An exponential costs about as much as moving a hundred numbers.
+        let samples = z.par_chunks(stride).zip(labels).zip(each.par_iter_mut()).with_min_len(units(100 * stride));
+        let one = |z: &[f32], label: u32, gradient| sample(&z[..classes.c], label as usize, classes.n, gradient);
+        match &mut dlogits {
+            None => samples.for_each(|((z, &label), to)| *to = one(z, label, None)),
+            Some(d) => {
+                let d = &mut d[part * TOGETHER * stride..][..z.len()];
+                let samples = samples.zip(d.par_chunks_mut(stride));
+                samples.for_each(|(((z, &label), to), d)| *to = one(z, label, Some(d)));
+            }
+        }
+        sums.loss = each.iter().fold(sums.loss, |sum, (loss, _)| sum + loss);
+        sums.correct += each.iter().filter(|(_, hit)| *hit).count();
+    }
+    Ok(sums)
 }
 
 #[cfg(test)]

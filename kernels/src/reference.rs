@@ -4,6 +4,7 @@
 //! bits; in `f64` it is the yardstick for errors.
 
 pub mod conv;
+pub mod linear;
 pub mod loss;
 pub mod pool;
 pub mod prelu;

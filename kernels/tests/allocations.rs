@@ -9,9 +9,10 @@ mod common;
 
 use common::{noise, to_blocked};
 use rectify_kernels::conv::{self, Epilogue, Options};
+use rectify_kernels::elementwise::Rates;
 use rectify_kernels::linear::{self, LinearShape};
 use rectify_kernels::pool::{self, PoolShape};
-use rectify_kernels::{Buffer, ConvShape, Dims, Isa, prelu};
+use rectify_kernels::{Buffer, ConvShape, Dims, Isa, loss, prelu};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -116,6 +117,15 @@ fn convolution(isa: Isa, s: &ConvShape) {
         }
     });
 
+    let nchw = Options { input: conv::Layout::Nchw, output: conv::Layout::Nchw, ..Options::default() };
+    let plan = conv::Forward::new(isa, s, &nchw).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
+    let packed_nchw = Buffer::zeroed(plan.packed_len());
+    let (image, mut planes) = (vec![1.0; input.plain_len()], vec![0.0; output.plain_len()]);
+    check(&format!("forward of NCHW {s:?}"), isa, || {
+        plan.run(&image, &packed_nchw, Epilogue::Bias(&bias), &mut planes, &mut workspace).unwrap();
+    });
+
     let plan = conv::BackwardData::new(isa, s, &Options::default()).unwrap();
     let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
     plan.pack(&w, &mut packed).unwrap();
@@ -135,24 +145,25 @@ fn fully_connected(isa: Isa, s: &LinearShape) {
     let (x, dy, bias) = (to_blocked(&input, &x), to_blocked(&output, &dy), noise(s.outputs, 4));
 
     let plan = linear::Forward::new(isa, s).unwrap();
-    let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
-    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut y = Buffer::zeroed(output.blocked_len());
     check("linear forward", isa, || {
         let epilogue = Epilogue::BiasPrelu { bias: &bias, slopes: &[0.25] };
-        plan.run(&x, &packed, epilogue, &mut y, &mut workspace).unwrap();
+        plan.run(&x, &w, epilogue, &mut y, &mut workspace).unwrap();
     });
 
     let plan = linear::BackwardData::new(isa, s).unwrap();
-    let (mut packed, mut workspace) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(plan.workspace_len(threads)));
-    plan.pack(&w, &mut packed).unwrap();
+    let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut dx = Buffer::zeroed(input.blocked_len());
-    check("linear backward-data", isa, || plan.run(&dy, &packed, &mut dx, &mut workspace).unwrap());
+    check("linear backward-data", isa, || plan.run(&dy, &w, &mut dx, &mut workspace).unwrap());
 
     let plan = linear::BackwardWeights::new(isa, s).unwrap();
     let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
     let mut dw = Buffer::zeroed(s.weight_len());
     check("linear backward-weights", isa, || plan.run(&x, &dy, &mut dw, &mut workspace).unwrap());
+    let (mut w, mut velocity) = (w, dw.clone());
+    let rates = Rates { lr: 0.1, momentum: 0.9, weight_decay: 1e-3 };
+    check("linear step", isa, || plan.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace).unwrap());
 }
 
 fn rectifier(isa: Isa, d: Dims) {
@@ -181,6 +192,16 @@ fn pooling(isa: Isa, s: &PoolShape) {
         pool::max_backward(isa, s, &index, &y, &mut dx).unwrap();
         pool::average_forward(isa, s, &x, &mut y).unwrap();
         pool::average_backward(isa, s, &y, &mut dx).unwrap();
+    });
+}
+
+fn cross_entropy(isa: Isa, n: usize, classes: usize) {
+    let d = Dims { n, c: classes, h: 1, w: 1 };
+    let scores = to_blocked(&d, &noise(d.plain_len(), 1));
+    let (labels, mut gradient) = (vec![1; n], scores.clone());
+    check("cross-entropy", isa, || {
+        loss::softmax_cross_entropy(d, &scores, &labels, None).unwrap();
+        loss::softmax_cross_entropy(d, &scores, &labels, Some(&mut gradient)).unwrap();
     });
 }
 
@@ -214,6 +235,7 @@ fn no_run_allocates() {
                 rectifier(isa, d);
                 pooling(isa, &PoolShape { pad_top: 1, ..PoolShape::square(d, 3, 2) });
                 pooling(isa, &PoolShape::global(d));
+                cross_entropy(isa, 300, 40);
             }
         });
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{assert_bits, assert_not_trivial, from_blocked, noise, to_blocked, with_threads};
 use proptest::prelude::*;
-use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Options};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Layout, Options};
 use rectify_kernels::{Buffer, ConvShape, Isa, reference};
 
 const BLOCKINGS: [Option<Blocking>; 3] =
@@ -16,6 +16,22 @@ fn variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options
         let options = BLOCKINGS.map(|blocking| Options { algorithm, blocking, ..Options::default() });
         [1, 2, 5].into_iter().zip(options).map(move |(threads, options)| (isa, threads, options))
     })
+}
+
+/// Variations of the forward pass: layouts as well.
+fn forward_variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
+    use Layout::{Blocked, Nchw};
+    let bordered = [
+        (1, Nchw, Nchw, BLOCKINGS[0]),
+        (2, Nchw, Blocked, BLOCKINGS[1]),
+        (5, Blocked, Nchw, BLOCKINGS[2]),
+        (2, Nchw, Nchw, BLOCKINGS[1]),
+    ];
+    let bordered = Isa::available().into_iter().flat_map(move |isa| {
+        bordered
+            .map(|(threads, input, output, blocking)| (isa, threads, Options { algorithm, input, output, blocking }))
+    });
+    variations(algorithm).chain(bordered)
 }
 
 /// The reference in the order of the algorithm.
@@ -37,35 +53,39 @@ fn check_forward(s: &ConvShape, algorithm: Algorithm, x: &[f32], w: &[f32]) {
         pre.iter().enumerate().map(|(i, &v)| if v > 0.0 { v } else { slope(i) * v }).collect()
     };
     let (shortcut, pads) = (noise(d.plain_len(), 6), noise(s.ic, 7));
-    let blocked_shortcut = to_blocked(&d, &shortcut);
     let padded = forward(s, algorithm, x, w, &pads);
-    let blocked = to_blocked(&s.input(), x);
-    for (isa, threads, options) in variations(algorithm) {
+    for (isa, threads, options) in forward_variations(algorithm) {
         let what = format!("{s:?} {isa} {threads} {options:?}");
+        let laid_out = |layout, d: &_, x: &[f32]| match layout {
+            Layout::Blocked => to_blocked(d, x),
+            Layout::Nchw => Buffer::from_slice(x),
+        };
+        let plain_of = |y: &[f32]| match options.output {
+            Layout::Blocked => from_blocked(&d, y),
+            Layout::Nchw => y.to_vec(),
+        };
+        let (x, shortcut_here) = (laid_out(options.input, &s.input(), x), laid_out(options.output, &d, &shortcut));
         let plan = Forward::new(isa, s, &options).unwrap();
         assert!(plan.kernel().contains(isa.name()), "{}", plan.kernel());
         let mut packed = Buffer::zeroed(plan.packed_len());
         plan.pack(w, &mut packed).unwrap();
-        let run = |epilogue: Epilogue| {
-            let mut y = Buffer::from_slice(&vec![f32::NAN; d.blocked_len()]);
+        let run = |packed: &[f32], epilogue: Epilogue| {
+            let mut y = Buffer::from_slice(&vec![f32::NAN; options.output.len(&d)]);
             let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
-            with_threads(threads, || plan.run(&blocked, &packed, epilogue, &mut y, &mut workspace)).unwrap();
-            from_blocked(&d, &y)
+            with_threads(threads, || plan.run(&x, packed, epilogue, &mut y, &mut workspace)).unwrap();
+            plain_of(&y)
         };
-        assert_bits(&what, &run(Epilogue::None), &plain);
-        assert_bits(&what, &run(Epilogue::Bias(&bias)), &pre);
-        assert_bits(&what, &run(Epilogue::BiasPrelu { bias: &bias, slopes: &[-0.5] }), &prelu(&[-0.5]));
-        let mut kept = Buffer::from_slice(&vec![f32::NAN; d.blocked_len()]);
+        assert_bits(&what, &run(&packed, Epilogue::None), &plain);
+        assert_bits(&what, &run(&packed, Epilogue::Bias(&bias)), &pre);
+        assert_bits(&what, &run(&packed, Epilogue::BiasPrelu { bias: &bias, slopes: &[-0.5] }), &prelu(&[-0.5]));
+        let mut kept = Buffer::from_slice(&vec![f32::NAN; options.output.len(&d)]);
         let keep = Epilogue::BiasPreluKeep { bias: &bias, slopes: &slopes, pre: &mut kept };
-        assert_bits(&what, &run(keep), &prelu(&slopes));
-        assert_bits(&what, &from_blocked(&d, &kept), &pre);
+        assert_bits(&what, &run(&packed, keep), &prelu(&slopes));
+        assert_bits(&what, &plain_of(&kept), &pre);
         let added: Vec<f32> = pre.iter().zip(&shortcut).map(|(v, s)| v + s).collect();
-        assert_bits(&what, &run(Epilogue::BiasAdd { bias: &bias, shortcut: &blocked_shortcut }), &added);
+        assert_bits(&what, &run(&packed, Epilogue::BiasAdd { bias: &bias, shortcut: &shortcut_here }), &added);
         plan.pack_padded(w, &pads, &mut packed).unwrap();
-        let mut y = Buffer::from_slice(&vec![f32::NAN; d.blocked_len()]);
-        let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
-        with_threads(threads, || plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
-        assert_bits(&what, &from_blocked(&d, &y), &padded);
+        assert_bits(&what, &run(&packed, Epilogue::None), &padded);
     }
 }
 

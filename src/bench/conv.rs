@@ -15,34 +15,35 @@ fn options(o: &Options) -> conv::Options {
 /// Forward, with bias and PReLU. A first layer reads NCHW.
 pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
     let first = s.ic <= Layout::MOST_CHANNELS && s.groups == 1;
-    let input = if first { Layout::Nchw } else { Layout::Blocked };
-    let plan = conv::Forward::new(o.isa, s, &conv::Options { input, ..options(o) })?;
+    let input = if first { Layout::Nchw } else { o.layout };
+    let plan = conv::Forward::new(o.isa, s, &conv::Options { input, output: o.layout, ..options(o) })?;
     let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));
     let (bias, slopes) = (random(Role::Bias, s.oc), random(Role::Slopes, s.oc));
     let mut packed = Buffer::zeroed(plan.packed_len());
     plan.pack(&w, &mut packed)?;
     let mut workspace = Buffer::zeroed(plan.workspace_len(o.threads));
-    let mut y = Buffer::zeroed(s.output().blocked_len());
-    let (convert, borders) = (o.layout == Layout::Nchw && !first, o.layout == Layout::Nchw);
-    let mut image = Buffer::zeroed(if first || convert { s.input().plain_len() } else { 0 });
-    if !image.is_empty() {
+    let mut y = Buffer::zeroed(o.layout.len(&s.output()));
+    let mut image = Buffer::zeroed(if input == Layout::Nchw { s.input().plain_len() } else { 0 });
+    if input == Layout::Nchw {
         layout::blocked_to_nchw(o.isa, s.input(), &x, &mut image)?;
     }
-    let mut inside = Buffer::zeroed(if convert { x.len() } else { 0 });
-    let mut outside = Buffer::zeroed(if borders { s.output().plain_len() } else { 0 });
-    let mut once = |y: &mut [f32]| -> Result<(), Error> {
-        if convert {
-            layout::nchw_to_blocked(o.isa, s.input(), &image, &mut inside)?;
-        }
-        let x = if first { &image } else { if convert { &inside } else { &x } };
-        plan.run(x, &packed, conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes }, y, &mut workspace)?;
-        if borders { layout::blocked_to_nchw(o.isa, s.output(), y, &mut outside) } else { Ok(()) }
+    let from = if input == Layout::Nchw { &image } else { &x };
+    let mut once = |y: &mut [f32]| {
+        plan.run(from, &packed, conv::Epilogue::BiasPrelu { bias: &bias, slopes: &slopes }, y, &mut workspace)
     };
     once(&mut y)?;
-    let verdict = o.check.then(|| {
-        let epilogue = Epilogued { bias: &bias, slopes: &slopes };
-        check::forward(s, plan.variant(), &x, &w, &epilogue, &y)
-    });
+    let verdict = match o.check {
+        false => None,
+        true => {
+            let mut blocked = Buffer::zeroed(s.output().blocked_len());
+            match o.layout {
+                Layout::Blocked => blocked.copy_from_slice(&y),
+                Layout::Nchw => layout::nchw_to_blocked(o.isa, s.output(), &y, &mut blocked)?,
+            }
+            let epilogue = Epilogued { bias: &bias, slopes: &slopes };
+            Some(check::forward(s, plan.variant(), &x, &w, &epilogue, &blocked))
+        }
+    };
     finish(plan.kernel(), o, verdict, || once(&mut y))
 }
 
@@ -80,5 +81,12 @@ fn finish(
 ) -> Result<Measured, BenchError> {
     let verdict = verdict.transpose()?;
     let timing = timing::measure(o.isa, o.seconds, once)?;
-    Ok(Measured { kernel, median_s: timing.median_s, peak_gflops: Some(timing.peak_gflops), bytes: None, verdict })
+    Ok(Measured {
+        kernel,
+        median_s: timing.median_s,
+        plain_s: None,
+        peak_gflops: Some(timing.peak_gflops),
+        bytes: None,
+        verdict,
+    })
 }

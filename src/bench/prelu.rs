@@ -6,7 +6,7 @@ use super::{BenchError, Measured, Options, timing};
 use num_traits::Float;
 use rayon::prelude::*;
 use rectify_kernels::reference::conv::{GROUP, tree_sum};
-use rectify_kernels::{Buffer, Dims, prelu};
+use rectify_kernels::{Buffer, Dims, elementwise, prelu};
 
 /// `y = f(x)` into another tensor: a read and a write.
 pub(super) fn forward(d: Dims, o: &Options) -> Result<Measured, BenchError> {
@@ -15,10 +15,11 @@ pub(super) fn forward(d: Dims, o: &Options) -> Result<Measured, BenchError> {
     prelu::forward(o.isa, d, &x, &slopes, &mut y)?;
     let verdict = o.check.then(|| check_forward(&d, &x, &slopes, &y));
     let timing = timing::measure(o.isa, o.seconds, || prelu::forward(o.isa, d, &x, &slopes, &mut y))?;
-    Ok(measured(&d, o, verdict, 2, timing.median_s))
+    Ok(measured(&d, o, verdict, 2, (timing.median_s, None)))
 }
 
-/// `dx` in place of `dy`, slope and bias gradients in the same pass: two reads and a write.
+/// `dx` in place of `dy`, slope and bias gradients in the same pass: two reads and a write. By turns with the plain
+/// addition of the same tensors, which reads and writes as much.
 pub(super) fn backward(d: Dims, o: &Options) -> Result<Measured, BenchError> {
     let (pre, slopes) = (random_blocked(Role::Input, &d), random(Role::Slopes, d.c));
     let mut grad = random_blocked(Role::OutputGradient, &d);
@@ -33,14 +34,23 @@ pub(super) fn backward(d: Dims, o: &Options) -> Result<Measured, BenchError> {
         dy.map(|dy| check_backward(&d, &pre, &slopes, &dy, &Gradients { dx: &grad, dslopes: &dslopes, dbias: &dbias }));
     // Run after run in place, other slopes would shrink the gradient into subnormals, which are slow.
     let signs: Vec<f32> = (0..d.c).map(|c| if c % 2 == 0 { 1.0 } else { -1.0 }).collect();
-    let timing = timing::measure(o.isa, o.seconds, || run(&signs, &mut grad, &mut dslopes, &mut dbias))?;
-    Ok(measured(&d, o, verdict, 3, timing.median_s))
+    let [ours, plain] = timing::by_turns(o.seconds, |is_plain| match is_plain {
+        false => run(&signs, &mut grad, &mut dslopes, &mut dbias),
+        true => elementwise::add_in_place(o.isa, &mut grad, &pre),
+    })?;
+    Ok(measured(&d, o, verdict, 3, (ours, Some(plain))))
 }
 
-fn measured(d: &Dims, o: &Options, verdict: Option<Verdict>, passes: usize, median_s: f64) -> Measured {
+fn measured(
+    d: &Dims,
+    o: &Options,
+    verdict: Option<Verdict>,
+    passes: usize,
+    (median_s, plain_s): (f64, Option<f64>),
+) -> Measured {
     // Padding lanes move too, but serve nobody.
     let bytes = (passes * size_of::<f32>() * d.plain_len()) as f64;
-    Measured { kernel: format!("prelu-{}", o.isa), median_s, peak_gflops: None, bytes: Some(bytes), verdict }
+    Measured { kernel: format!("prelu-{}", o.isa), median_s, plain_s, peak_gflops: None, bytes: Some(bytes), verdict }
 }
 
 /// Channel `c` of all images.

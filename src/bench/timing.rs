@@ -80,6 +80,32 @@ pub(super) fn measure(isa: Isa, seconds: f64, mut once: impl FnMut() -> Result<(
     Ok(Timing { median_s: median(samples), peak_gflops: peak.median() })
 }
 
+/// Median seconds of two things that take turns for about so many seconds; `once` is told whether it is the second's turn.
+pub(super) fn by_turns(seconds: f64, mut once: impl FnMut(bool) -> Result<(), Error>) -> Result<[f64; 2], Error> {
+    let start = Instant::now();
+    once(false)?;
+    let runs = (SAMPLE / start.elapsed().as_secs_f64().max(1e-9)).ceil().max(1.0) as usize;
+    let (begin, mut samples) = (Instant::now(), [Vec::new(), Vec::new()]);
+    let mut rounds = 0;
+    while rounds < ROUNDS || begin.elapsed().as_secs_f64() < seconds {
+        for (second, samples) in [false, true].into_iter().zip(&mut samples) {
+            let round = Instant::now();
+            loop {
+                let start = Instant::now();
+                for _ in 0..runs {
+                    once(second)?;
+                }
+                samples.push(start.elapsed().as_secs_f64() / runs as f64);
+                if round.elapsed().as_secs_f64() >= BETWEEN.min(seconds) {
+                    break;
+                }
+            }
+        }
+        rounds += 1;
+    }
+    Ok(samples.map(median))
+}
+
 /// The middle value, or the mean of the two middle ones; NaN if there is none.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -99,6 +125,18 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn turns_are_taken() {
+        let mut counts = [0, 0];
+        let found = by_turns(0.0, |second| {
+            counts[usize::from(second)] += 1;
+            Ok(())
+        });
+        assert!(counts[1] >= ROUNDS && counts[0] > counts[1] / 2, "{counts:?}");
+        assert!(found.unwrap().iter().all(|&s| s >= 0.0));
+        assert!(by_turns(0.0, |second| if second { Err(Error::UnknownIsa("x".into())) } else { Ok(()) }).is_err());
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Training steps on random data: forward, loss, both backward passes and the update.
+//! Training steps: forward, loss, both backward passes and the update.
 
 use super::{BenchError, machine, timing};
+use crate::data::{Dataset, Epoch, Feed, Images, Indices, Normalise};
 use crate::hyper::require;
 use crate::model::Model;
+use crate::nn::{LayerTime, MemoryUse};
 use crate::rng::{self, Rng};
 use crate::train::Stepper;
 use rectify_kernels::Isa;
@@ -23,6 +25,8 @@ pub struct TrainOptions {
     pub steps: usize,
     /// Seed of the weights, the images and the labels.
     pub seed: u64,
+    /// Whether to say where time and memory go.
+    pub profile: bool,
     /// The instruction set.
     pub isa: Isa,
 }
@@ -41,7 +45,7 @@ impl TrainOptions {
     }
 }
 
-/// The figures of a net's training steps. Serialised it has all of its fields.
+/// The figures of a net's training steps. Serialised it has all of its fields but `profile`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TrainRecord {
     /// Name of the net.
@@ -60,24 +64,46 @@ pub struct TrainRecord {
     pub s_per_step: f64,
     /// The largest resident memory of the process until then, in MiB; `None` where the system does not tell.
     pub peak_mib: Option<f64>,
+    /// Name of the data set; `None` for random images.
+    pub data: Option<String>,
+    /// The share of the time that steps waited for their images; `None` for random ones.
+    pub wait_share: Option<f64>,
+    /// Where time and memory go, if asked for.
+    #[serde(skip)]
+    pub profile: Option<TrainProfile>,
 }
 
-/// Measures training steps of a net on images of the standard normal distribution and random labels.
+/// Where a step's time and memory go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainProfile {
+    /// Mean seconds of a step, of all that were timed; what the layers do not account for is between them.
+    pub s_per_step: f64,
+    /// Seconds of one step, layer by layer.
+    pub layers: Vec<LayerTime>,
+    /// Seconds that a step waits for its images.
+    pub wait: f64,
+    /// What is held, by kind.
+    pub memory: Vec<MemoryUse>,
+}
+
+/// Measures training steps of a net: on images of the standard normal distribution and random labels, or on the training
+/// images of a data set in a random order, varied as the model says, each batch made while the step before runs.
 ///
 /// ```
 /// use rectify::{bench, kernels::Isa, model::Model};
-/// let options = bench::TrainOptions { batch: 2, threads: 1, steps: 1, seed: 1, isa: Isa::best()? };
-/// let record = bench::train(&Model::built_in("shapes-small")?, &options)?;
+/// let options = bench::TrainOptions { batch: 2, threads: 1, steps: 1, seed: 1, profile: false, isa: Isa::best()? };
+/// let record = bench::train(&Model::built_in("shapes-small")?, None, &options)?;
 /// assert_eq!(record.images_per_s, 2.0 / record.s_per_step);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// [`BenchError`]: options out of bounds, a net that does not fit together or into memory, a loss that is not finite.
-pub fn train(model: &Model, options: &TrainOptions) -> Result<TrainRecord, BenchError> {
+/// [`BenchError`]: options out of bounds, a net that does not fit together, into memory or to the data, fewer images than
+/// a batch, a loss that is not finite.
+pub fn train(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result<TrainRecord, BenchError> {
     options.validate()?;
-    let seconds = machine::pool(options.threads)?.install(|| time(model, options))?;
-    let s_per_step = timing::median(seconds);
+    let found = machine::pool(options.threads)?.install(|| time(model, data, options))?;
+    let s_per_step = timing::median(found.seconds);
     Ok(TrainRecord {
         model: model.name.clone(),
         batch: options.batch,
@@ -87,27 +113,92 @@ pub fn train(model: &Model, options: &TrainOptions) -> Result<TrainRecord, Bench
         images_per_s: options.batch as f64 / s_per_step,
         s_per_step,
         peak_mib: machine::peak_mib(),
+        data: data.map(|d| d.name.clone()),
+        wait_share: data.map(|_| found.profile.wait / found.profile.s_per_step),
+        profile: options.profile.then_some(found.profile),
     })
 }
 
-/// Seconds of each timed step.
-fn time(model: &Model, options: &TrainOptions) -> Result<Vec<f64>, BenchError> {
+/// Seconds of each timed step, and where they went.
+struct Found {
+    seconds: Vec<f64>,
+    profile: TrainProfile,
+}
+
+/// What steps are given.
+enum Source<'d> {
+    Random(Vec<f32>, Vec<u32>),
+    Data(Box<Feed<'d>>, &'d Images),
+}
+
+impl<'d> Source<'d> {
+    fn new(model: &Model, data: Option<&'d Dataset>, options: &TrainOptions) -> Result<Source<'d>, BenchError> {
+        let TrainOptions { batch, seed, .. } = *options;
+        let Some(data) = data else {
+            let mut rng = Rng::new(seed, rng::BENCH);
+            let image_len: usize = model.input.iter().product();
+            let pixels = (0..batch * image_len).map(|_| rng.normal()).collect();
+            let classes = u32::try_from(model.classes()).unwrap_or(u32::MAX);
+            return Ok(Source::Random(pixels, (0..batch).map(|_| rng.below(classes)).collect()));
+        };
+        let images = &data.train;
+        if [images.c, images.h, images.w] != model.input
+            || model.classes() != data.classes.len()
+            || images.len() < batch
+        {
+            return Err(BenchError::Data { data: data.name.clone(), model: model.name.clone(), batch });
+        }
+        let augment = model.training.augment();
+        Ok(Source::Data(Box::new(Feed::new(images, Normalise::of(images)?, augment)), images))
+    }
+}
+
+fn time(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result<Found, BenchError> {
     let TrainOptions { batch, steps, seed, isa, .. } = *options;
+    let mut source = Source::new(model, data, options)?;
     let mut stepper = Stepper::new(model, isa, batch, seed)?;
     stepper.lr = LR;
-    let mut rng = Rng::new(seed, rng::BENCH);
-    let image_len: usize = model.input.iter().product();
-    let pixels: Vec<f32> = (0..batch * image_len).map(|_| rng.normal()).collect();
-    let classes = u32::try_from(model.classes()).unwrap_or(u32::MAX);
-    let labels: Vec<u32> = (0..batch).map(|_| rng.below(classes)).collect();
-    let mut step = || -> Result<f64, BenchError> {
-        let start = Instant::now();
-        let loss = stepper.step(&pixels, &labels)?.loss;
-        let seconds = start.elapsed().as_secs_f64();
-        if loss.is_finite() { Ok(seconds) } else { Err(BenchError::Loss(loss)) }
+    // The batches of an epoch, and the epoch, of a step.
+    let of = |step: usize, images: &Images| {
+        let per_epoch = images.len() / batch;
+        let epoch = Epoch { seed, number: (step / per_epoch) as u64 };
+        (epoch, epoch.order(images.len() as u32)[step % per_epoch * batch..][..batch].to_vec())
     };
-    step()?;
-    (0..steps).map(|_| step()).collect()
+    let mut step = |number: usize, stepper: &mut Stepper| -> Result<(f64, f64), BenchError> {
+        let (seconds, wait, loss) = match &mut source {
+            Source::Random(pixels, labels) => {
+                let start = Instant::now();
+                let loss = stepper.step(pixels, labels)?.loss;
+                (start.elapsed().as_secs_f64(), 0.0, loss)
+            }
+            Source::Data(feed, images) => {
+                let ((epoch, now), (then_epoch, then)) = (of(number, images), of(number + 1, images));
+                let now = Indices { epoch, images: &now };
+                let then = Indices { epoch: then_epoch, images: &then };
+                let start = Instant::now();
+                let sums = feed.step(now, Some(then), |pixels, labels| stepper.step(pixels, labels))??;
+                (start.elapsed().as_secs_f64(), feed.waited().as_secs_f64(), sums.loss)
+            }
+        };
+        if loss.is_finite() { Ok((seconds, wait)) } else { Err(BenchError::Loss(loss)) }
+    };
+    step(0, &mut stepper)?;
+    stepper.profile();
+    let (mut seconds, mut wait) = (Vec::new(), 0.0);
+    for number in 1..=steps {
+        let (spent, waited) = step(number, &mut stepper)?;
+        seconds.push(spent);
+        wait += waited;
+    }
+    let mean = |sum: f64| sum / steps as f64;
+    let mut layers = stepper.profile();
+    for layer in &mut layers {
+        layer.seconds = mean(layer.seconds);
+        layer.passes = layer.passes.map(mean);
+    }
+    let s_per_step = mean(seconds.iter().sum());
+    let profile = TrainProfile { s_per_step, layers, wait: mean(wait), memory: stepper.memory() };
+    Ok(Found { seconds, profile })
 }
 
 #[cfg(test)]
@@ -117,8 +208,29 @@ mod tests {
     #[test]
     fn as_many_steps_are_timed_as_asked_for() {
         let model = Model::built_in("shapes-small").unwrap();
-        let options = TrainOptions { batch: 1, threads: 1, steps: 3, seed: 1, isa: Isa::Portable };
-        let seconds = time(&model, &options).unwrap();
-        assert!(seconds.len() == 3 && seconds.iter().all(|&s| s > 0.0), "{seconds:?}");
+        let options = TrainOptions { batch: 1, threads: 1, steps: 3, seed: 1, profile: true, isa: Isa::Portable };
+        let data = crate::data::shapes::dataset(1);
+        for data in [None, Some(&data)] {
+            let Found { seconds, profile } = time(&model, data, &options).unwrap();
+            assert!(seconds.len() == 3 && seconds.iter().all(|&s| s > 0.0), "{seconds:?}");
+            let spent: f64 = profile.layers.iter().map(|l| l.seconds).sum();
+            assert!(spent > 0.0 && spent + profile.wait <= profile.s_per_step, "{profile:?}");
+            assert_eq!(profile.wait > 0.0, data.is_some());
+        }
+    }
+
+    #[test]
+    fn data_that_does_not_fit_is_refused() {
+        let data = crate::data::shapes::dataset(1);
+        let model = Model::built_in("shapes-small").unwrap();
+        let options = TrainOptions { batch: 1, threads: 1, steps: 1, seed: 1, profile: false, isa: Isa::Portable };
+        for (model, batch) in [
+            (model.fit([3, 32, 32], 7).unwrap(), 1),
+            (model.fit([3, 40, 40], data.classes.len()).unwrap(), 1),
+            (model.clone(), data.train.len() + 1),
+        ] {
+            let options = TrainOptions { batch, ..options.clone() };
+            assert!(matches!(train(&model, Some(&data), &options), Err(BenchError::Data { .. })));
+        }
     }
 }

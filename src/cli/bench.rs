@@ -193,7 +193,7 @@ impl Table {
     }
 
     fn header(&self) -> String {
-        let speed = if self.is_prelu { ["GB/s", "", ""] } else { ["GFLOP/s", "peak", "%"] };
+        let speed = if self.is_prelu { ["GB/s", "g += y", "%"] } else { ["GFLOP/s", "peak", "%"] };
         self.line("problem", "ms", speed, ["max error", "exact"], "kernel")
     }
 
@@ -202,7 +202,8 @@ impl Table {
         let check = [error.as_deref().unwrap_or("-"), exact.unwrap_or("-")];
         let number = |x: Option<f64>, scale: f64| x.map(|x| format!("{:.1}", x * scale)).unwrap_or_default();
         let speed = if self.is_prelu {
-            [number(r.gbytes_per_s, 1.0), String::new(), String::new()]
+            let share = r.gbytes_per_s.zip(r.add_gbytes_per_s).map(|(ours, plain)| ours / plain);
+            [number(r.gbytes_per_s, 1.0), number(r.add_gbytes_per_s, 1.0), number(share, 100.0)]
         } else {
             // Beyond the column's width the peak was not measured at all: its thread did not run.
             [number(r.gflops, 1.0), number(r.peak_gflops, 1.0), number(r.ratio_to_peak.map(|x| x.min(99.0)), 100.0)]
@@ -216,9 +217,7 @@ impl Table {
 
     fn line(&self, name: &str, ms: &str, speed: [&str; 3], check: [&str; 2], kernel: &str) -> String {
         let mut line = format!("{name:<0$} {ms:>10} {1:>9}", self.names, speed[0]);
-        if !self.is_prelu {
-            line += &format!(" {:>9} {:>6}", speed[1], speed[2]);
-        }
+        line += &format!(" {:>9} {:>6}", speed[1], speed[2]);
         if self.check {
             line += &format!(" {:>9} {:>5}", check[0], check[1]);
         }

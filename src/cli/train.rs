@@ -3,7 +3,8 @@
 use super::data::{is_folder, open};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
-use rectify::checkpoint::Checkpoint;
+use rectify::bench::JsonFile;
+use rectify::checkpoint::{Checkpoint, load_parameters};
 use rectify::data::Dataset;
 use rectify::init::Init;
 use rectify::model::{Model, ModelError, Training};
@@ -50,6 +51,9 @@ pub struct Args {
     /// Initial weights: he, he-backward, he-slope, xavier or gaussian:STD
     #[arg(long, conflicts_with = "resume")]
     init: Option<Init>,
+    /// Start with these weights: a safetensors file with PyTorch's names (features.0.weight), such as a checkpoint
+    #[arg(long, conflicts_with_all = ["resume", "init"], value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Mirror half of the images (true or false)
     #[arg(long, conflicts_with = "resume")]
     flip: Option<bool>,
@@ -66,6 +70,9 @@ pub struct Args {
     /// Leave out photos that cannot be decoded, rather than end with the first
     #[arg(long)]
     skip_broken: bool,
+    /// Take the images in another random order each epoch, not in that of the data set (true or false)
+    #[arg(long, conflicts_with = "resume")]
+    shuffle: Option<bool>,
     /// Seed of everything random [default: 1]
     #[arg(long, conflicts_with = "resume")]
     seed: Option<u64>,
@@ -76,6 +83,9 @@ pub struct Args {
     /// checkpoint's folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Writes a line of JSON for each step of this run: its number, learning rate, loss and accuracy
+    #[arg(long, value_name = "FILE")]
+    step_log: Option<PathBuf>,
     /// Go on from this checkpoint, with its model and its hyper-parameters
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -92,6 +102,12 @@ pub fn model_failure(e: ModelError) -> Failure {
         ModelError::Read { .. } => Failure::failed(e),
         _ => Failure::usage(e),
     }
+}
+
+/// A net made to fit a data set.
+pub fn fitted(model: &Model, dataset: &Dataset) -> Result<Model, Failure> {
+    let input = [dataset.train.c, dataset.train.h, dataset.train.w];
+    model.fit(input, dataset.classes.len()).map_err(Failure::failed)
 }
 
 /// Runs the subcommand.
@@ -118,13 +134,19 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
         }
         let dataset = open(data, seed, &model, args.skip_broken)?;
         let model = if Model::is_built_in(&model.name) && args.model.as_ref().is_none_or(|m| *m == model.name) {
-            let input = [dataset.train.c, dataset.train.h, dataset.train.w];
-            model.fit(input, dataset.classes.len()).map_err(Failure::failed)?
+            fitted(&model, &dataset)?
         } else {
             model
         };
         let path = args.out.clone().unwrap_or_else(|| free(Path::new("runs"), &model.name));
-        let trainer = Trainer::new(model, &dataset, seed, isa).map_err(Failure::failed)?;
+        let trainer = match &args.weights {
+            None => Trainer::new(model, &dataset, seed, isa),
+            Some(file) => {
+                let parameters = load_parameters(&model, file).map_err(Failure::failed)?;
+                Trainer::start(model, parameters, &dataset, seed, isa)
+            }
+        };
+        let trainer = trainer.map_err(Failure::failed)?;
         let folder = RunFolder::create(&path).map_err(Failure::failed)?;
         return go(args, trainer, folder, &dataset, stop);
     };
@@ -157,6 +179,7 @@ fn model(args: &Args) -> Result<Model, Failure> {
         crop: args.crop.unwrap_or(said.crop),
         scale: args.scale.or(said.scale),
         colour: args.colour.unwrap_or(said.colour),
+        shuffle: args.shuffle.unwrap_or(said.shuffle),
     };
     model.training.check().map_err(Failure::usage)?;
     Ok(model)
@@ -192,11 +215,16 @@ fn go(
     let bar = ProgressBar::new(u64::from(steps));
     let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {pos}/{len} loss {msg} {eta}");
     bar.set_style(style.map_err(Failure::failed)?);
+    let mut log = args.step_log.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
+    let mut steps_done = Vec::new();
     // A closed standard output ends the run, but only after its checkpoint is saved.
     let mut told = Ok(());
     let mut observe = |trainer: &Trainer<'_>, event: Event<'_>| -> Result<(), TrainError> {
         match event {
-            Event::Step { epoch, step, loss, .. } => {
+            Event::Step { epoch, step, loss, done, .. } => {
+                if args.step_log.is_some() {
+                    steps_done.push(done);
+                }
                 bar.set_prefix(format!("{epoch}/{}", training.epochs));
                 bar.set_message(format!("{loss:.4}"));
                 bar.set_position(u64::from(step));
@@ -215,6 +243,10 @@ fn go(
     bar.finish_and_clear();
     end.map_err(Failure::failed)?;
     folder.save(&trainer.checkpoint()).map_err(Failure::failed)?;
+    if let Some(mut log) = log.take() {
+        steps_done.iter().try_for_each(|step| log.line(step)).map_err(Failure::failed)?;
+        log.finish().map_err(Failure::failed)?;
+    }
     told?;
     let (done, path) = (trainer.progress(), folder.path().display());
     if done.epoch < training.epochs {

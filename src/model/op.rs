@@ -170,7 +170,7 @@ impl Op {
             }
             &Op::Linear { outputs, .. } => {
                 let shape = LinearShape { n: d.n, c: d.c, h: d.h, w: d.w, outputs };
-                shape.conv().map(|_| shape.output())
+                shape.check().map(|()| shape.output())
             }
             Op::Spp { bins } => {
                 let shape = Op::spp_shape(bins, d);

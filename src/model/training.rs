@@ -1,5 +1,6 @@
 //! How a net is trained: hyper-parameters and their bounds.
 
+use crate::data::Augment;
 use crate::hyper::{HyperError, require};
 use crate::{init::Init, schedule::Schedule};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct Training {
     pub flip: bool,
     /// Shift images by up to this many pixels.
     pub crop: usize,
+    /// Take the images in a random order, another one in each epoch.
+    pub shuffle: bool,
     /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
     /// place; the images are then read one by one. 256 and 512 in He et al. 2015, section 4.
     pub scale: Option<[u32; 2]>,
@@ -52,6 +55,7 @@ impl Default for Training {
             init: Init::He,
             flip: false,
             crop: 0,
+            shuffle: true,
             scale: None,
             colour: 0.0,
         }
@@ -59,6 +63,11 @@ impl Default for Training {
 }
 
 impl Training {
+    /// How training images are varied.
+    pub fn augment(&self) -> Augment {
+        Augment { flip: self.flip, pad_crop: self.crop, scale: self.scale, colour: self.colour }
+    }
+
     /// Refuses numbers that are not finite or out of bounds.
     ///
     /// # Errors

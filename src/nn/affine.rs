@@ -1,6 +1,8 @@
 //! The layers with weights: convolution and fully connected, their plans for all three directions.
 
+use super::backward::{Gradients, kept};
 use super::fold::{self, Grid, Norm};
+use super::profile::{Pass, Spent};
 use super::{Parameters, Role};
 use crate::model::{Activation, Op};
 use rectify_kernels::conv::{self, Epilogue, Layout, Options};
@@ -26,9 +28,47 @@ macro_rules! both {
 struct Backward {
     data: Either<conv::BackwardData, linear::BackwardData>,
     weights: Either<conv::BackwardWeights, linear::BackwardWeights>,
-    packed: Buffer,
     /// What the activation was given; empty without one.
     pre: Buffer,
+}
+
+/// Storage that all layers share, each for as long as one of its passes runs.
+pub(super) struct Scratch {
+    pub workspace: Buffer,
+    /// Weights of a convolution, laid out for the pass that runs next; for training.
+    pub packed: Buffer,
+    /// A convolution's gradient of the weights; slopes and biases; for training.
+    pub weights: Buffer,
+    pub others: Buffer,
+}
+
+impl Scratch {
+    /// As large as the largest layer asks for.
+    pub fn new<'a>(layers: impl Iterator<Item = &'a Affine> + Clone, threads: usize) -> Scratch {
+        let most = |of: &dyn Fn(&Affine) -> usize| Buffer::zeroed(layers.clone().map(of).max().unwrap_or(0));
+        Scratch {
+            workspace: most(&|a| a.workspace_len(threads)),
+            packed: most(&|a| a.backward.as_ref().map_or(0, |b| packed_len(&a.forward).max(b.packed_len()))),
+            weights: most(&|a| a.backward.as_ref().map_or(0, Backward::gradient_len)),
+            others: most(&|a| a.backward.as_ref().map_or(0, |_| 2 * a.output.c)),
+        }
+    }
+}
+
+/// Elements of a layer's packed weights; a fully connected layer reads them as they are.
+fn packed_len(forward: &Either<conv::Forward, linear::Forward>) -> usize {
+    if let Either::Conv(plan) = forward { plan.packed_len() } else { 0 }
+}
+
+impl Backward {
+    fn packed_len(&self) -> usize {
+        if let Either::Conv(plan) = &self.data { plan.packed_len() } else { 0 }
+    }
+
+    /// Elements of the gradient of the weights, where it cannot be applied as it is summed.
+    fn gradient_len(&self) -> usize {
+        if let Either::Conv(plan) = &self.weights { plan.shape().weight_len() } else { 0 }
+    }
 }
 
 /// What a layer is made from.
@@ -60,8 +100,6 @@ pub(super) struct Affine {
     output: Dims,
     /// Index of the weights among the parameters.
     first: usize,
-    /// Its own parameters, without those of batch norms.
-    count: usize,
     bias: Bias,
     /// Index of the slopes of an activation that is learned.
     learned: Option<usize>,
@@ -105,11 +143,11 @@ impl Affine {
             }
             _ => return Ok(None),
         };
-        let packed = Buffer::zeroed(both!(&forward, p => p.packed_len()));
+        // In training weights change with every step.
+        let packed = Buffer::zeroed(if training { 0 } else { packed_len(&forward) });
         let backward = backward.map(|(data, weights)| {
-            let packed = Buffer::zeroed(both!(&data, p => p.packed_len()));
             let pre = if activation == Activation::None { 0 } else { output.blocked_len() };
-            Backward { data, weights, packed, pre: Buffer::zeroed(pre) }
+            Backward { data, weights, pre: Buffer::zeroed(pre) }
         });
         let learned = matches!(activation, Activation::Prelu { .. }).then_some(slopes);
         let fixed = if learned.is_some() { None } else { activation.slope().map(|slope| [slope]) };
@@ -117,9 +155,8 @@ impl Affine {
             true => Bias::Parameter(first + 1),
             false => Bias::Own(Buffer::zeroed(grid.outputs)),
         };
-        let count = op.roles().len();
         let layer =
-            Affine { isa, output, first, count, bias, learned, fixed, grid, before, behind, forward, packed, backward };
+            Affine { isa, output, first, bias, learned, fixed, grid, before, behind, forward, packed, backward };
         Ok(Some(layer))
     }
 
@@ -128,7 +165,7 @@ impl Affine {
         both!(&self.forward, p => p.kernel())
     }
 
-    pub(super) fn workspace_len(&self, threads: usize) -> usize {
+    fn workspace_len(&self, threads: usize) -> usize {
         let forward = both!(&self.forward, p => p.workspace_len(threads));
         let backward = self.backward.as_ref().map_or(0, |b| {
             let data = both!(&b.data, p => p.workspace_len(threads));
@@ -138,15 +175,22 @@ impl Affine {
         forward.max(backward)
     }
 
-    /// Folds the batch norms into the weights and packs these for all plans.
+    /// Bytes of the pre-activation, and of packed weights.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        (self.backward.as_ref().map_or(0, |b| size_of_val(&b.pre[..])), size_of_val(&self.packed[..]))
+    }
+
+    /// For inference: folds the batch norms into the weights and packs these.
     pub(super) fn load(&mut self, parameters: &Parameters) -> Result<(), Error> {
         let weights = &parameters[self.first].value;
-        if self.before.is_none() && self.behind.is_none() {
-            both!(&self.forward, p => p.pack(weights, &mut self.packed))?;
-            if let Some(b) = &mut self.backward {
-                both!(&b.data, p => p.pack(weights, &mut b.packed))?;
-            }
+        if self.backward.is_some() {
             return Ok(());
+        }
+        if self.before.is_none() && self.behind.is_none() {
+            return match &self.forward {
+                Either::Conv(plan) => plan.pack(weights, &mut self.packed),
+                Either::Linear(_) => Ok(()),
+            };
         }
         let maps = |norm: Option<Norm>| norm.map(|n| n.maps(parameters)).transpose();
         let (before, behind) = (maps(self.before)?, maps(self.behind)?);
@@ -156,7 +200,8 @@ impl Affine {
             (Either::Conv(plan), Some(before)) if is_padded(plan) => {
                 plan.pack_padded(&folded.weights, &fold::pads(before)?, &mut self.packed)?;
             }
-            (forward, _) => both!(forward, p => p.pack(&folded.weights, &mut self.packed))?,
+            (Either::Conv(plan), _) => plan.pack(&folded.weights, &mut self.packed)?,
+            (Either::Linear(_), _) => self.packed = Buffer::from_slice(&folded.weights),
         }
         self.bias = Bias::Own(Buffer::from_slice(&folded.bias));
         Ok(())
@@ -169,6 +214,11 @@ impl Affine {
         }
     }
 
+    /// What the activation was given in the last forward pass, and the slopes.
+    pub(super) fn activation<'a>(&'a self, parameters: &'a Parameters) -> Option<(&'a [f32], &'a [f32])> {
+        Some((&self.backward.as_ref()?.pre, self.slopes(parameters)?))
+    }
+
     /// `shortcut`, if there is one, is added before the activation.
     pub(super) fn forward(
         &mut self,
@@ -176,9 +226,10 @@ impl Affine {
         x: &[f32],
         shortcut: Option<&[f32]>,
         y: &mut [f32],
-        workspace: &mut [f32],
+        scratch: &mut Scratch,
+        spent: &mut Spent,
     ) -> Result<(), Error> {
-        let Affine { isa, output, forward, packed, backward, fixed, learned, bias, .. } = self;
+        let Affine { isa, output, first, forward, packed, backward, fixed, learned, bias, .. } = self;
         let bias: &[f32] = match bias {
             Bias::Parameter(at) => &parameters[*at].value,
             Bias::Own(bias) => bias,
@@ -187,46 +238,90 @@ impl Affine {
             Some(at) => Some(&parameters[*at].value),
             None => fixed.as_ref().map(|s| &s[..]),
         };
+        let weights = &parameters[*first].value;
+        let own = if let (Either::Conv(plan), Some(_)) = (&*forward, &*backward) {
+            let packed = &mut scratch.packed[..plan.packed_len()];
+            spent.time(Pass::Pack, || plan.pack(weights, packed))?;
+            packed
+        } else {
+            &mut packed[..]
+        };
         let epilogue = match (shortcut, slopes, backward) {
             (Some(shortcut), ..) => Epilogue::BiasAdd { bias, shortcut },
             (None, None, _) => Epilogue::Bias(bias),
             (None, Some(slopes), None) => Epilogue::BiasPrelu { bias, slopes },
             (None, Some(slopes), Some(b)) => Epilogue::BiasPreluKeep { bias, slopes, pre: &mut b.pre },
         };
-        both!(forward, p => p.run(x, packed, epilogue, y, workspace))?;
-        match (shortcut, slopes) {
-            (Some(_), Some(slopes)) => prelu::forward_in_place(*isa, *output, y, slopes),
-            _ => Ok(()),
-        }
+        let workspace = &mut scratch.workspace;
+        spent.time(Pass::Forward, || {
+            match forward {
+                Either::Conv(plan) => plan.run(x, own, epilogue, y, workspace),
+                Either::Linear(plan) => {
+                    // Its own are those that a batch norm is folded into.
+                    let weights = if own.is_empty() { weights } else { &*own };
+                    plan.run(x, weights, epilogue, y, workspace)
+                }
+            }?;
+            match (shortcut, slopes) {
+                (Some(_), Some(slopes)) => prelu::forward_in_place(*isa, *output, y, slopes),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// `grad` holds the output's gradient and is overwritten; `dx`, if wanted, gets the input's.
     pub(super) fn backward(
         &self,
-        parameters: &Parameters,
+        gradients: &mut Gradients<'_>,
         x: &[f32],
         grad: &mut [f32],
         dx: Option<&mut [f32]>,
-        gradients: &mut [Buffer],
-        workspace: &mut [f32],
+        scratch: &mut Scratch,
+        spent: &mut Spent,
     ) -> Result<(), Error> {
         let Some(b) = &self.backward else {
             return Err(Error::Shape { what: "backward passes", value: 0, why: "were planned: inference only" });
         };
-        let [dw, dbias, dslopes @ ..] = &mut gradients[self.first..self.first + self.count] else {
-            return Err(Error::Length { what: "gradients", got: gradients.len(), want: self.first + 2 });
-        };
-        match self.slopes(parameters) {
+        let (isa, first, workspace) = (self.isa, self.first, &mut scratch.workspace);
+        let (dbias, dslopes) = scratch.others.split_at_mut(self.output.c);
+        let mut dslopes = self.learned.map(|at| &mut dslopes[..gradients.parameters()[at].value.len()]);
+        spent.time(Pass::Rectifier, || match self.slopes(gradients.parameters()) {
             Some(slopes) => {
-                let dslopes = dslopes.first_mut().map(|d| &mut d[..]);
-                prelu::backward(self.isa, self.output, &b.pre, slopes, grad, dslopes, Some(dbias), workspace)?;
+                let dslopes = dslopes.as_deref_mut();
+                prelu::backward(isa, self.output, &b.pre, slopes, grad, dslopes, Some(dbias), workspace)
             }
-            None => prelu::bias_gradient(self.isa, self.output, grad, dbias, workspace)?,
+            None => prelu::bias_gradient(isa, self.output, grad, dbias, workspace),
+        })?;
+        spent.time(Pass::Update, || {
+            gradients.take(isa, first + 1, dbias)?;
+            self.learned.zip(dslopes).map_or(Ok(()), |(at, dslopes)| gradients.take(isa, at, dslopes))
+        })?;
+        // The input's gradient is that of the weights as they were in the forward pass.
+        if let Some(dx) = dx {
+            let weights = &gradients.parameters()[first].value;
+            match &b.data {
+                Either::Conv(plan) => {
+                    let packed = &mut scratch.packed[..plan.packed_len()];
+                    spent.time(Pass::Pack, || plan.pack(weights, packed))?;
+                    spent.time(Pass::Data, || plan.run(grad, packed, dx, workspace))?;
+                }
+                Either::Linear(plan) => spent.time(Pass::Data, || plan.run(grad, weights, dx, workspace))?,
+            }
         }
-        both!(&b.weights, p => p.run(x, grad, dw, workspace))?;
-        match dx {
-            Some(dx) => both!(&b.data, p => p.run(grad, &b.packed, dx, workspace)),
-            None => Ok(()),
+        match (&b.weights, &mut *gradients) {
+            (Either::Linear(plan), Gradients::Apply(descent)) => {
+                let (weights, velocity, rates) = descent.at(first)?;
+                spent.time(Pass::Weights, || plan.step(x, grad, weights, velocity, rates, workspace))
+            }
+            (plan, Gradients::Keep(_, all)) => {
+                let dw = kept(all, first)?;
+                spent.time(Pass::Weights, || both!(plan, p => p.run(x, grad, dw, workspace)))
+            }
+            (Either::Conv(plan), Gradients::Apply(_)) => {
+                let dw = &mut scratch.weights[..plan.shape().weight_len()];
+                spent.time(Pass::Weights, || plan.run(x, grad, dw, workspace))?;
+                spent.time(Pass::Update, || gradients.take(isa, first, dw))
+            }
         }
     }
 }

@@ -105,39 +105,104 @@ pub(super) struct Buffers {
     /// The buffer of each tensor that a step reads or writes; 0 for the others.
     pub of: Vec<usize>,
     pub lens: Vec<usize>,
+    /// The two buffers that gradients between the layers take turns in, and the one for inputs that the backward pass
+    /// computes again. Training alone has them.
+    pub gradients: [usize; 2],
+    pub again: usize,
+    /// Which tensors the backward pass computes again.
+    pub recomputed: Vec<bool>,
 }
 
-/// A buffer for each tensor, but dropout works in place: the backward pass reads them all.
-pub(super) fn all(model: &Model, steps: &[Step], len: &[usize]) -> Buffers {
-    let mut buffers = Buffers { of: vec![0; len.len()], lens: vec![len[0]] };
-    for step in steps {
-        if let Op::Dropout { .. } = model.layers[step.layer].op {
+/// What training takes. The backward pass reads the inputs of layers with weights. Those that are an activation's output
+/// it computes again from what the activation was given, which is kept anyhow; the others have a buffer of their own. All
+/// else, and then the gradients, take turns in a few buffers. Dropout works in place.
+pub(super) fn training(model: &Model, steps: &[Step], len: &[usize]) -> Buffers {
+    let op = |step: &Step| &model.layers[step.layer].op;
+    let is_affine = |step: &Step| matches!(op(step), Op::Conv(..) | Op::Linear { .. });
+    let is_dropout = |step: &Step| matches!(op(step), Op::Dropout { .. });
+    let last = steps.last().map_or(0, |s| s.to);
+    // The tensor that is overwritten in the end, step by step.
+    let mut root: Vec<usize> = (0..len.len()).collect();
+    steps.iter().filter(|s| is_dropout(s)).for_each(|s| root[s.to] = root[s.from]);
+    let (mut kept, mut recomputed, mut last_read) =
+        (vec![false; len.len()], vec![false; len.len()], vec![0; len.len()]);
+    let mut activated = vec![false; len.len()];
+    (kept[0], kept[root[last]]) = (true, true);
+    for (at, step) in steps.iter().enumerate() {
+        activated[step.to] = op(step).activation() != Activation::None;
+        if is_affine(step) {
+            recomputed[step.from] = activated[step.from];
+            kept[root[step.from]] |= !activated[step.from];
+        }
+        last_read[root[step.from]] = at;
+    }
+    let mut buffers = Buffers { of: vec![0; len.len()], lens: vec![len[0]], gradients: [0; 2], again: 0, recomputed };
+    let (mut free, mut turns): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (at, step) in steps.iter().enumerate() {
+        if is_dropout(step) {
             buffers.of[step.to] = buffers.of[step.from];
-        } else {
+        } else if kept[step.to] {
             buffers.of[step.to] = buffers.lens.len();
             buffers.lens.push(len[step.to]);
+        } else {
+            buffers.of[step.to] = choose(&mut buffers.lens, &mut free, len[step.to]);
+            turns.push(buffers.of[step.to]);
+        }
+        let read = root[step.from];
+        if !kept[read] && last_read[read] == at {
+            free.push(buffers.of[read]);
         }
     }
+    // What gradients need, by whose turn it is, and then what inputs that are computed again do.
+    let (mut need, mut turn) = ([len[last], 0, 0], 0);
+    let first = steps.iter().position(is_affine).unwrap_or(0);
+    for (at, step) in steps.iter().enumerate().skip(first).rev() {
+        if !is_dropout(step) && at > first {
+            turn = 1 - turn;
+            need[turn] = need[turn].max(len[step.from]);
+        }
+        if is_affine(step) && buffers.recomputed[step.from] {
+            need[2] = need[2].max(len[step.from]);
+        }
+    }
+    // By then the buffers of the forward pass are free: the largest to who needs most.
+    turns.sort_unstable();
+    turns.dedup();
+    turns.sort_by_key(|&b| std::cmp::Reverse(buffers.lens[b]));
+    let mut roles = [0, 1, 2];
+    roles.sort_by_key(|&role| std::cmp::Reverse(need[role]));
+    for (place, role) in roles.into_iter().enumerate() {
+        let buffer = turns.get(place).copied().unwrap_or_else(|| {
+            buffers.lens.push(0);
+            buffers.lens.len() - 1
+        });
+        buffers.lens[buffer] = buffers.lens[buffer].max(need[role]);
+        *buffers.gradients.get_mut(role).unwrap_or(&mut buffers.again) = buffer;
+    }
     buffers
+}
+
+/// Takes the smallest free buffer that is long enough, or else the longest, which grows, or else a new one.
+fn choose(lens: &mut Vec<usize>, free: &mut Vec<usize>, need: usize) -> usize {
+    let fits = free.iter().copied().filter(|&b| lens[b] >= need).min_by_key(|&b| (lens[b], b));
+    let chosen = fits.or_else(|| free.iter().copied().max_by_key(|&b| (lens[b], b)));
+    let chosen = chosen.unwrap_or_else(|| {
+        lens.push(0);
+        lens.len() - 1
+    });
+    free.retain(|&b| b != chosen);
+    lens[chosen] = lens[chosen].max(need);
+    chosen
 }
 
 /// As few buffers as the steps allow: a tensor's is free again when the last step that reads it is done.
 pub(super) fn reused(steps: &[Step], len: &[usize]) -> Buffers {
     let last_read = |tensor: usize| steps.iter().rposition(|s| s.from == tensor || s.add == Some(tensor));
-    let mut buffers = Buffers { of: vec![0; len.len()], lens: vec![len[0]] };
+    let mut buffers =
+        Buffers { of: vec![0; len.len()], lens: vec![len[0]], gradients: [0; 2], again: 0, recomputed: Vec::new() };
     let mut free: Vec<usize> = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        let need = len[step.to];
-        // The smallest that is long enough, or else the longest, which grows.
-        let fits = free.iter().copied().filter(|&b| buffers.lens[b] >= need).min_by_key(|&b| (buffers.lens[b], b));
-        let chosen = fits.or_else(|| free.iter().copied().max_by_key(|&b| (buffers.lens[b], b)));
-        let chosen = chosen.unwrap_or_else(|| {
-            buffers.lens.push(0);
-            buffers.lens.len() - 1
-        });
-        free.retain(|&b| b != chosen);
-        buffers.lens[chosen] = buffers.lens[chosen].max(need);
-        buffers.of[step.to] = chosen;
+        buffers.of[step.to] = choose(&mut buffers.lens, &mut free, len[step.to]);
         let mut done: Vec<usize> = [Some(step.from), step.add].into_iter().flatten().collect();
         done.dedup();
         free.extend(done.into_iter().filter(|&t| last_read(t) == Some(at)).map(|t| buffers.of[t]));
@@ -200,9 +265,30 @@ mod tests {
         let buffers = reused(&s, &len);
         assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 1, 0, 1, 0, 1], vec![1024; 2]));
         let add = r#"{ name = "sum", type = "conv", channels = 3, kernel = 1, add = "0" },"#;
-        let (model, s) = steps(&format!("{}{add}{END}", convs(4)));
+        let (_, s) = steps(&format!("{}{add}{END}", convs(4)));
         let buffers = reused(&s, &len);
         assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 2, 0, 2, 0, 1], vec![1024; 3]));
-        assert_eq!(all(&model, &plain(&model), &len).lens, len);
+    }
+
+    #[test]
+    fn training_keeps_what_the_backward_pass_reads_and_cannot_compute_again() {
+        let conv = |name: &str, more: &str| {
+            format!(r#"{{ name = "{name}", type = "conv", channels = 3, kernel = 1{more} }},"#)
+        };
+        let prelu = r#", activation = "prelu""#;
+        let (a, b, c) = (conv("a", prelu), conv("b", prelu), conv("c", ""));
+        let pool = r#"{ name = "p", type = "max-pool", kernel = 2 },"#;
+        let drop = r#"{ name = "d", type = "dropout", rate = 0.5 },"#;
+        let (model, _) = steps(&format!("{a}{b}{pool}{c}{drop}{END}"));
+        let len: Vec<usize> = model.dims(1).unwrap().iter().map(|d| d.blocked_len()).collect();
+        assert_eq!(len, [1024, 1024, 1024, 256, 256, 256, 16, 16]);
+        let found = training(&model, &plain(&model), &len);
+        // b reads what a's activation gave; c reads what the first pool gave, fc what the second did.
+        assert_eq!(found.recomputed, [false, true, false, false, false, false, false, false]);
+        // Kept: images, both pools' outputs, scores. a and b take turns; what c gives, dropout overwrites.
+        assert_eq!(found.of, [0, 1, 2, 3, 1, 1, 4, 5]);
+        // The gradients of what a and b give are long, and so is what a gave, which needs a buffer more.
+        assert_eq!((found.gradients, found.again), ([1, 2], 6));
+        assert_eq!(found.lens, [1024, 1024, 1024, 256, 16, 16, 1024]);
     }
 }

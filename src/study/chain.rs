@@ -116,9 +116,8 @@ impl OfLayer<'_> {
             }
             Op::Linear { activation, .. } => {
                 let plan = linear::Forward::new(isa, &self.linear())?;
-                let mut packed = Buffer::zeroed(plan.packed_len());
-                plan.pack(self.parameter(Role::Weight), &mut packed)?;
-                plan.run(&x, &packed, epilogue, &mut y, &mut Buffer::zeroed(plan.workspace_len(threads)))?;
+                let mut workspace = Buffer::zeroed(plan.workspace_len(threads));
+                plan.run(&x, self.parameter(Role::Weight), epilogue, &mut y, &mut workspace)?;
                 Ok(activate(activation, y))
             }
             Op::Spp { bins } => {
@@ -159,9 +158,7 @@ impl OfLayer<'_> {
                     plan.run(&dy, &packed, &mut dx, &mut Buffer::zeroed(plan.workspace_len(threads)))?;
                 } else {
                     let plan = linear::BackwardData::new(isa, &self.linear())?;
-                    let mut packed = Buffer::zeroed(plan.packed_len());
-                    plan.pack(weights, &mut packed)?;
-                    plan.run(&dy, &packed, &mut dx, &mut Buffer::zeroed(plan.workspace_len(threads)))?;
+                    plan.run(&dy, weights, &mut dx, &mut Buffer::zeroed(plan.workspace_len(threads)))?;
                 }
             }
             Kept::Max { shape, index } => pool::max_backward(isa, shape, index, &dy, &mut dx)?,

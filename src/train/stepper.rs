@@ -1,7 +1,7 @@
 //! Training steps: forward, loss, backward, update.
 
 use crate::model::Model;
-use crate::nn::{Mode, Net, NetError, Parameters};
+use crate::nn::{LayerTime, MemoryUse, Mode, Net, NetError, Parameters};
 use crate::optim::Sgd;
 use crate::rng::{self, Rng};
 use rectify_kernels::{Buffer, Isa, loss::LossSums};
@@ -19,7 +19,6 @@ use rectify_kernels::{Buffer, Isa, loss::LossSums};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Stepper {
-    isa: Isa,
     net: Net,
     parameters: Parameters,
     gradients: Vec<Buffer>,
@@ -50,10 +49,8 @@ impl Stepper {
         seed: u64,
         (parameters, sgd, steps): (Parameters, Sgd, u64),
     ) -> Result<Stepper, NetError> {
-        let mut net = Net::new(model, isa, batch, Mode::Training)?;
-        net.load(&parameters)?;
-        let gradients = parameters.zeros_like();
-        Ok(Stepper { isa, net, parameters, gradients, sgd, seed, steps, lr: model.training.lr })
+        let net = Net::new(model, isa, batch, Mode::Training)?;
+        Ok(Stepper { net, parameters, gradients: Vec::new(), sgd, seed, steps, lr: model.training.lr })
     }
 
     /// One step on `batch` images (NCHW, normalised) and their labels; gives the sums over the batch before the update.
@@ -61,24 +58,47 @@ impl Stepper {
     /// # Errors
     /// Lengths that do not fit, a label that is no class.
     pub fn step(&mut self, pixels: &[f32], labels: &[u32]) -> Result<LossSums, NetError> {
-        let sums = self.gradients(pixels, labels)?;
-        self.sgd.step(self.isa, &mut self.parameters, &self.gradients, self.lr)?;
-        self.net.load(&self.parameters)?;
+        self.net.forward(&self.parameters, pixels, self.dropout())?;
+        let sums = self.net.descend(self.sgd.descent(&mut self.parameters, self.lr), labels)?;
         self.steps += 1;
         Ok(sums)
     }
 
-    /// The first half of [`Stepper::step`]: leaves the gradients of the mean loss in [`Stepper::last_gradients`].
+    /// The seed of this step's masks.
+    fn dropout(&self) -> u64 {
+        Rng::at(self.seed, rng::DROPOUT, self.steps, 0).next_u64()
+    }
+
+    /// As [`Stepper::step`], but changes no parameter: leaves the gradients of the mean loss, which a step applies one by
+    /// one, in [`Stepper::last_gradients`].
     ///
     /// # Errors
     /// As [`Stepper::step`].
     pub fn gradients(&mut self, pixels: &[f32], labels: &[u32]) -> Result<LossSums, NetError> {
-        let dropout = Rng::at(self.seed, rng::DROPOUT, self.steps, 0).next_u64();
-        self.net.forward(&self.parameters, pixels, dropout)?;
+        if self.gradients.is_empty() {
+            self.gradients = self.parameters.zeros_like();
+        }
+        self.net.forward(&self.parameters, pixels, self.dropout())?;
         self.net.backward(&self.parameters, labels, &mut self.gradients)
     }
 
-    /// The gradients of the last step, one buffer a parameter.
+    /// Where the time since the last call went, layer by layer: see [`Net::profile`].
+    pub fn profile(&mut self) -> Vec<LayerTime> {
+        self.net.profile()
+    }
+
+    /// What the memory is for.
+    pub fn memory(&self) -> Vec<MemoryUse> {
+        let bytes = |buffers: &mut dyn Iterator<Item = &Buffer>| buffers.map(|b| size_of_val(&b[..])).sum();
+        let weights = bytes(&mut self.parameters.iter().map(|p| &p.value));
+        let momentum = bytes(&mut self.sgd.velocity().iter());
+        let own = [("weights", weights), ("momentum", momentum)].map(|(kind, bytes)| MemoryUse { kind, bytes });
+        let mut all = own.to_vec();
+        all.extend(self.net.memory());
+        all
+    }
+
+    /// What [`Stepper::gradients`] left, one buffer a parameter; none before.
     pub fn last_gradients(&self) -> &[Buffer] {
         &self.gradients
     }

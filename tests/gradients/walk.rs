@@ -3,6 +3,7 @@
 use num_traits::Float;
 use rectify::model::{Activation, Model, Op};
 use rectify::rng::{self, Rng};
+use rectify_kernels::linear::LinearShape;
 use rectify_kernels::pool::PoolShape;
 use rectify_kernels::{ConvShape, Dims, Isa, LANES, blocks, dropout, reference};
 
@@ -10,12 +11,6 @@ use rectify_kernels::{ConvShape, Dims, Isa, LANES, blocks, dropout, reference};
 fn place(d: &Dims, i: usize) -> usize {
     let (n, c, p) = (i / d.plane() / d.c, i / d.plane() % d.c, i % d.plane());
     ((n * blocks(d.c) + c / LANES) * d.plane() + p) * LANES + c % LANES
-}
-
-fn to_blocked<T: Float>(d: &Dims, x: &[T]) -> Vec<T> {
-    let mut y = vec![T::zero(); d.blocked_len()];
-    x.iter().enumerate().for_each(|(i, &v)| y[place(d, i)] = v);
-    y
 }
 
 fn from_blocked<T: Copy>(d: &Dims, x: &[T]) -> Vec<T> {
@@ -59,8 +54,7 @@ impl<T: Float> Tape<T> {
 /// A layer with weights as a convolution.
 enum Affine {
     Conv(ConvShape),
-    /// Of a blocked tensor, flattened, and its plain dimensions.
-    Linear(ConvShape, Dims),
+    Linear(LinearShape),
 }
 
 impl Affine {
@@ -75,46 +69,42 @@ impl Affine {
                 ))
             }
             Op::Linear { outputs, activation } => {
-                let inputs = Dims { n: 1, ..d }.blocked_len();
-                Some((Affine::Linear(ConvShape::square(d.n, inputs, 1, outputs, 1, 1, 0), d), activation))
+                Some((Affine::Linear(LinearShape { n: d.n, c: d.c, h: d.h, w: d.w, outputs }), activation))
             }
             _ => None,
         }
     }
 
-    fn shape(&self) -> &ConvShape {
-        let (Affine::Conv(s) | Affine::Linear(s, _)) = self;
-        s
+    /// Terms of an output, and of an input's gradient.
+    fn terms(&self) -> (usize, usize) {
+        match self {
+            Affine::Conv(s) => (s.group_ic() * s.kh * s.kw, s.group_oc() * s.kh * s.kw),
+            Affine::Linear(s) => (s.inputs(), s.outputs),
+        }
     }
 
     fn forward<T: Float>(&self, x: &[T], w: &[T]) -> Vec<T> {
         match self {
             Affine::Conv(s) => reference::conv::forward(s, x, w),
-            Affine::Linear(s, d) => {
-                reference::conv::forward(s, &to_blocked(d, x), &to_blocked(&Dims { n: s.oc, ..*d }, w))
-            }
+            Affine::Linear(s) => reference::linear::forward(s, x, w),
         }
         .unwrap()
     }
 
     fn backward_data<T: Float>(&self, dy: &[T], w: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_data(s, dy, w).unwrap(),
-            Affine::Linear(s, d) => {
-                let w = to_blocked(&Dims { n: s.oc, ..*d }, w);
-                from_blocked(d, &reference::conv::backward_data(s, dy, &w).unwrap())
-            }
+            Affine::Conv(s) => reference::conv::backward_data(s, dy, w),
+            Affine::Linear(s) => reference::linear::backward_data(s, dy, w),
         }
+        .unwrap()
     }
 
     fn backward_weights<T: Float>(&self, x: &[T], dy: &[T]) -> Vec<T> {
         match self {
-            Affine::Conv(s) => reference::conv::backward_weights(s, x, dy).unwrap(),
-            Affine::Linear(s, d) => {
-                let dw = reference::conv::backward_weights(s, &to_blocked(d, x), dy).unwrap();
-                from_blocked(&Dims { n: s.oc, ..*d }, &dw)
-            }
+            Affine::Conv(s) => reference::conv::backward_weights(s, x, dy),
+            Affine::Linear(s) => reference::linear::backward_weights(s, x, dy),
         }
+        .unwrap()
     }
 }
 
@@ -276,10 +266,10 @@ impl Walk {
         for (i, layer) in self.model.layers.iter().enumerate() {
             let (input, output) = (self.dims[i], self.dims[i + 1]);
             if let Some((affine, _)) = Affine::new(&layer.op, input) {
-                let s = affine.shape();
+                let (there, back) = affine.terms();
                 // The products and their sum, the bias, the slope; back likewise.
-                forward += s.group_ic() * s.kh * s.kw + 2;
-                backward += s.group_oc() * s.kh * s.kw + 1;
+                forward += there + 2;
+                backward += back + 1;
                 // Over images and pixels; channels too where a slope is shared.
                 last = last.max(output.n * output.plane() + output.c);
             } else {

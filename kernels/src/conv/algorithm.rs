@@ -13,7 +13,7 @@ use crate::{ConvShape, Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     /// The fastest for the shape whose error stays below 5e-6: a function of kernel, stride, dilation, groups, channels
-    /// and image, never of batch, threads or machine.
+    /// and image, never of batch, threads or machine. A forward pass from NCHW to fewer than 16 channels is direct.
     #[default]
     Auto,
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
@@ -40,7 +40,8 @@ impl Algorithm {
         }
     }
 
-    /// The Winograd variant that serves a shape, `None` for the direct algorithm. Never depends on `shape.n`.
+    /// The Winograd variant that serves a shape between blocked tensors, `None` for the direct algorithm. Never depends on
+    /// `shape.n`.
     ///
     /// # Errors
     /// [`Error::Shape`] if a Winograd algorithm was asked for that cannot serve the shape, with the reason.

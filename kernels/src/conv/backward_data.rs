@@ -50,13 +50,13 @@ impl BackwardData {
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<BackwardData, Error> {
         shape.check()?;
         let s = shape;
+        let options = &Options { input: Layout::Blocked, output: Layout::Blocked, ..*options };
         if let Some((variant, back)) = winograd(s, options.algorithm)? {
             let kind = Kind::Winograd(Winograd::new(variant, &back, options));
             return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind });
         }
         let rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
-        let options = &Options { input: Layout::Blocked, ..*options };
         let pass = |r: &Axis, c: &Axis| Pass::new(s.output(), s.input(), s.groups, r.clone(), c.clone(), options);
         let passes = rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect();
         Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Direct(passes) })

@@ -43,6 +43,17 @@ impl Finish {
         (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
     }
 
+    /// Bias and slope of one channel, as [`Finish::parameters`].
+    ///
+    /// # Safety
+    /// Bias and slopes must have the channel where they are not null.
+    #[inline(always)]
+    pub unsafe fn parameter(&self, channel: usize) -> (f32, f32) {
+        // SAFETY: the caller's promise.
+        let parameter = |p: *const f32, neutral| if p.is_null() { neutral } else { unsafe { p.add(channel).read() } };
+        (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
+    }
+
     /// Applies the epilogue to the sums of a pixel of a block and stores it at `y + at`. Lanes without a channel become
     /// zero: infinities in the input may have made NaN of them.
     ///
@@ -114,7 +125,7 @@ impl Kernel for Band<'_> {
                 let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block: 0 };
                 let runs = &self.pass.runs[chunk.runs.clone()];
                 // SAFETY: whoever made the band promises that its pointers reach what pass, strides and ranges ask.
-                unsafe { self.sweep(s, most, runs, self.w.add(chunk.k * LANES), step, blocks.clone()) };
+                unsafe { self.sweep(s, most, runs, self.w.add(chunk.steps.start * LANES), step, blocks.clone()) };
             }
         }
     }

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Epilogue, Layout, Options, check_channels};
+use super::{Algorithm, Epilogue, Layout, Options, check_channels};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
 use crate::{ConvShape, Error, Isa, LANES, blocks};
@@ -30,6 +30,7 @@ pub struct Forward {
     isa: Isa,
     shape: ConvShape,
     input: Layout,
+    output: Layout,
     kind: Kind,
 }
 
@@ -47,16 +48,22 @@ impl Forward {
     /// A shape that cannot be served, an instruction set that the processor lacks.
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<Forward, Error> {
         shape.check()?;
-        options.input.check(shape, options.algorithm)?;
         let s = shape;
-        if let Some(variant) = options.algorithm.variant(s)? {
-            let kind = Kind::Winograd(Winograd::new(variant, s, options));
-            return Ok(Forward { isa: isa.require()?, shape: *shape, input: options.input, kind });
-        }
-        let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
-        let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
-        let pass = Pass::new(s.input(), s.output(), s.groups, rows, cols, options);
-        Ok(Forward { isa: isa.require()?, shape: *shape, input: options.input, kind: Kind::Direct(Box::new(pass)) })
+        // Few output channels from planes: what Winograd saves in products it loses in lanes that are empty.
+        let few = options.input == Layout::Nchw && s.groups == 1 && s.oc < LANES;
+        let variant = match options.algorithm {
+            Algorithm::Auto if few => None,
+            algorithm => algorithm.variant(s)?,
+        };
+        let kind = match variant {
+            Some(variant) => Kind::Winograd(Winograd::new(variant, s, options)),
+            None => {
+                let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
+                let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
+                Kind::Direct(Box::new(Pass::new(s.input(), s.output(), s.groups, rows, cols, options)))
+            }
+        };
+        Ok(Forward { isa: isa.require()?, shape: *s, input: options.input, output: options.output, kind })
     }
 
     /// The instruction set.
@@ -151,8 +158,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Computes `y` from `x`, both blocked ([`ConvShape::input`], [`ConvShape::output`]; `x` as [`Options::input`] says),
-    /// on the current rayon pool.
+    /// Computes `y` from `x` ([`ConvShape::input`], [`ConvShape::output`], as [`Options::input`] and [`Options::output`]
+    /// say), on the current rayon pool.
     /// The workspace may hold anything.
     ///
     /// # Errors
@@ -168,7 +175,7 @@ impl Forward {
         let s = &self.shape;
         check_len("x", x.len(), self.input.len(&s.input()))?;
         check_len("packed weights", packed.len(), self.packed_len())?;
-        check_len("y", y.len(), s.output().blocked_len())?;
+        check_len("y", y.len(), self.output.len(&s.output()))?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
         let (mut bias, mut slopes, mut pre, mut shortcut) = (None, None, None, None);
         match epilogue {

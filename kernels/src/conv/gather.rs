@@ -24,22 +24,22 @@ pub(super) struct Window {
     pub lanes: usize,
 }
 
-impl Window {
-    /// The part of `0..size` that `first..first + count` covers, as positions in the window.
-    fn inside(first: isize, count: usize, size: usize) -> Range<usize> {
-        let start = (-first).max(0) as usize;
-        let end = (size as isize - first).clamp(0, count as isize) as usize;
-        start.min(end)..end
-    }
+/// The part of `0..size` that `first..first + count` covers, as positions in the window.
+pub(super) fn inside(first: isize, count: usize, size: usize) -> Range<usize> {
+    let start = (-first).max(0) as usize;
+    let end = (size as isize - first).clamp(0, count as isize) as usize;
+    start.min(end)..end
+}
 
+impl Window {
     /// Copies image `n` as `[block][row][col][lanes]`; outside the image each channel's value of `pads`, or zeros if
     /// there are none; zeros in lanes without a channel.
     pub fn copy(&self, x: &[f32], n: usize, pads: &[f32], to: &mut [f32]) {
         let pads = if pads.iter().all(|p| p.to_bits() == 0) { &[] } else { pads };
         let lanes = self.lanes;
         let row_len = self.cols * lanes;
-        let rows = Window::inside(self.row, self.rows, self.dims.h);
-        let cols = Window::inside(self.col, self.cols, self.dims.w);
+        let rows = inside(self.row, self.rows, self.dims.h);
+        let cols = inside(self.col, self.cols, self.dims.w);
         for block in 0..blocks(self.channels) {
             let channel = self.channel + block * LANES;
             let valid = lanes.min(self.channels - block * LANES);

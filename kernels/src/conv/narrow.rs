@@ -101,7 +101,7 @@ impl Narrow<'_> {
     unsafe fn chain<S: Simd, const I: usize>(&self, s: S, chunk: &Chunk, x: *const f32) -> [S::V; I] {
         let mut chain = [s.zero(); I];
         for run in &self.pass.runs[chunk.runs.clone()] {
-            let (from, weights) = (x.wrapping_add(run.x), self.w.wrapping_add(chunk.k * LANES + run.w));
+            let (from, weights) = (x.wrapping_add(run.x), self.w.wrapping_add(chunk.steps.start * LANES + run.w));
             for k in 0..run.len {
                 // SAFETY: the caller's promise.
                 unsafe {

@@ -5,6 +5,7 @@
 
 use super::axis::Axis;
 use super::gather::Window;
+use super::planes::Planes;
 use super::tile::{ROWS, Run};
 use super::{Blocking, Layout, Options};
 use crate::reference::conv::CHUNK;
@@ -15,6 +16,25 @@ use std::ops::Range;
 const BAND_PIXELS: usize = 192;
 /// Output rows that a band should have at least: the rows around a band are read twice.
 const BAND_ROWS: usize = 4;
+
+/// Elements that the copy of a planar band should have at most: 256 KiB.
+const PLANAR_BAND: usize = 1 << 17;
+/// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
+const PLANAR_CHANNELS: usize = 8;
+/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
+/// weights of its channels do not fit the first cache together.
+const PLANAR_STEPS: usize = 160;
+
+/// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
+/// have to be made from planes.
+fn is_planar(options: &Options, depthwise: bool, groups: usize, goc: usize, k: usize) -> bool {
+    let (from, to) = (options.input == Layout::Nchw, options.output == Layout::Nchw);
+    if depthwise {
+        from || to
+    } else {
+        groups == 1 && if from { goc < LANES || to && k <= PLANAR_STEPS } else { goc <= PLANAR_CHANNELS && k > LANES }
+    }
+}
 
 /// Distances between neighbours of a blocked tensor or of a copy of a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +55,9 @@ impl Strides {
 /// A part of the reduction that is one chain of FMAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chunk {
-    /// Its runs.
+    /// Its steps, and its runs where it has some.
+    pub steps: Range<usize>,
     pub runs: Range<usize>,
-    /// Its first step, counted in all chunks.
-    pub k: usize,
 }
 
 /// What a pass computes and how it walks.
@@ -51,12 +70,15 @@ pub(super) struct Pass {
     pub goc: usize,
     pub input: Dims,
     pub output: Dims,
-    /// How the input lies.
+    /// How the input and the output lie.
     pub layout: Layout,
+    pub out_layout: Layout,
     pub rows: Axis,
     pub cols: Axis,
     /// Whether the input is copied band by band: for padding, for channels that are not whole blocks.
     pub copy: bool,
+    /// Whether vectors are of pixels, not of channels: the input is read from planes.
+    pub planar: bool,
     /// Whether a group has one block of outputs, and tall tiles of pixels serve it.
     pub narrow: bool,
     /// Whether a group's outputs are computed apart and then copied to where they belong, lane by lane.
@@ -65,6 +87,9 @@ pub(super) struct Pass {
     pub band_images: usize,
     pub band_rows: usize,
     pub most_vectors: usize,
+    /// Where each step of a planar pass reads, from a pixel's first tap on.
+    pub offsets: Vec<usize>,
+    /// For the others, stretches of steps that read neighbours: with a list of steps the compiler spilled the sums.
     pub runs: Vec<Run>,
     pub chunks: Vec<Chunk>,
     /// Steps of the reduction.
@@ -81,8 +106,12 @@ impl Pass {
         }
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let taps = rows.taps.len() * cols.taps.len();
-        let copy =
-            options.input == Layout::Nchw || rows.padded() || cols.padded() || !whole(gic) || (gic < LANES && taps > 1);
+        let planar = taps > 0 && cols.step == 1 && is_planar(options, depthwise, groups, goc, taps * gic);
+        let padded = rows.padded() || cols.padded();
+        let copy = match planar {
+            true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
+            false => options.input == Layout::Nchw || padded || !whole(gic) || (gic < LANES && taps > 1),
+        };
         let Blocking { rows: band_rows, vectors } =
             options.blocking.unwrap_or(Blocking { rows: 0, vectors: usize::MAX });
         let mut pass = Pass {
@@ -93,12 +122,20 @@ impl Pass {
             input,
             output,
             layout: options.input,
-            copy: copy && taps > 0 && !depthwise,
-            narrow: goc <= LANES && !depthwise && taps > 0 && cols.in_step == 1 && (gic > LANES / 2 || !copy),
-            scatter: !whole(goc),
+            out_layout: options.output,
+            copy: copy && taps > 0 && (planar || !depthwise),
+            planar,
+            narrow: goc <= LANES
+                && !depthwise
+                && !planar
+                && taps > 0
+                && cols.in_step == 1
+                && (gic > LANES / 2 || !copy),
+            scatter: !planar && (!whole(goc) || options.output == Layout::Nchw),
             band_images: 1,
             band_rows: band_rows.min(rows.count),
             most_vectors: vectors.max(1),
+            offsets: Vec::new(),
             runs: Vec::new(),
             chunks: Vec::new(),
             k: 0,
@@ -116,6 +153,14 @@ impl Pass {
     /// Chooses the band: a pure function of the shape.
     fn block(&mut self) {
         let (rows, cols) = (self.rows.count, self.cols.count);
+        if self.planar && self.copy {
+            // The band's copy fills a part of the second cache; the rows around it are copied twice.
+            self.band_rows = 1;
+            let one = self.planes().channel * self.gic;
+            let wanted = (PLANAR_BAND / one.max(1)).max(BAND_ROWS).min(rows);
+            self.band_rows = rows.div_ceil(rows.div_ceil(wanted));
+            return;
+        }
         let wanted = BAND_PIXELS.div_ceil(cols).max(BAND_ROWS).min(rows);
         self.band_rows = rows.div_ceil(rows.div_ceil(wanted));
         if self.band_rows == rows {
@@ -123,44 +168,62 @@ impl Pass {
         }
     }
 
-    /// Lists the runs: segments in the order of the sums, neighbours in memory merged, cut where chunks end.
+    /// How the planes of a planar pass lie: those of the copy, or of the tensor.
+    pub fn planes(&self) -> Planes {
+        let step = self.cols.in_step;
+        if !self.copy {
+            return Planes { phases: 1, phase: self.input.w, row: self.input.w, channel: self.input.plane() };
+        }
+        // A tile may read past the last pixel, to the end of its last vector.
+        let phase =
+            (self.cols.count.next_multiple_of(LANES) + (self.cols.extent(1) - 1) / step).next_multiple_of(LANES);
+        let row = step * phase;
+        // An odd number of vectors, so that channels do not share a cache set.
+        Planes {
+            phases: step,
+            phase,
+            row,
+            channel: ((self.rows.extent(self.band_rows) * row).div_ceil(LANES) | 1) * LANES,
+        }
+    }
+
+    /// Lists where the steps read, in the order of the sums, and cuts them into chains.
     fn walk(&mut self) {
-        if self.depthwise {
-            // It walks over the taps themselves.
-            self.k = self.rows.taps.len() * self.cols.taps.len();
+        let taps = self.rows.taps.len() * self.cols.taps.len();
+        if self.depthwise && !self.planar {
+            // It walks over the taps itself.
+            self.k = taps;
             return;
         }
-        let (strides, lanes) = (self.in_strides(), self.in_lanes());
+        let (planes, strides, lanes) = (self.planes(), self.in_strides(), self.in_lanes());
         let (low_row, low_col) = if self.copy { (self.rows.low(), self.cols.low()) } else { (0, 0) };
-        let mut start = Chunk { runs: 0..0, k: 0 };
         let mut segments = 0;
-        for block in 0..blocks(self.gic) {
-            let len = LANES.min(self.gic - block * LANES);
+        self.chunks.push(Chunk { steps: 0..0, runs: 0..0 });
+        for block in 0..if self.depthwise { 1 } else { blocks(self.gic) } {
+            let len = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
             for row in &self.rows.taps {
                 for col in &self.cols.taps {
                     if segments == CHUNK {
-                        start.runs.end = self.runs.len();
-                        self.chunks.push(start);
-                        start = Chunk { runs: self.runs.len()..self.runs.len(), k: self.k };
+                        self.chunks.push(Chunk { steps: self.k..self.k, runs: self.runs.len()..self.runs.len() });
                         segments = 0;
                     }
                     let (r, c) = ((row.offset - low_row) as usize, (col.offset - low_col) as usize);
-                    let run = Run {
-                        x: block * strides.block + r * strides.row + c * lanes,
-                        w: (self.k - start.k) * LANES,
-                        len,
-                    };
-                    match self.runs[start.runs.start..].last_mut() {
-                        Some(last) if last.x + last.len == run.x => last.len += len,
-                        _ => self.runs.push(run),
+                    if self.planar {
+                        let at = r * planes.row + c % planes.phases * planes.phase + c / planes.phases;
+                        let channel = |lane: usize| (block * LANES + lane) * planes.channel;
+                        self.offsets.extend((0..len).map(|lane| channel(lane) + at));
+                    } else {
+                        let x = block * strides.block + r * strides.row + c * lanes;
+                        push(&mut self.runs, self.chunks.last(), x, self.k, len);
                     }
                     self.k += len;
                     segments += 1;
+                    if let Some(chunk) = self.chunks.last_mut() {
+                        (chunk.steps.end, chunk.runs.end) = (self.k, self.runs.len());
+                    }
                 }
             }
         }
-        start.runs.end = self.runs.len();
-        self.chunks.push(start);
     }
 
     /// The window of the input that a band reads, all of the group's channels.
@@ -185,6 +248,11 @@ impl Pass {
 
     /// Distances between inputs: of the copy, or of the tensor.
     pub fn in_strides(&self) -> Strides {
+        if self.planar {
+            let Planes { row, channel, .. } = self.planes();
+            let image = if self.copy { self.gic * channel } else { self.input.c * channel };
+            return Strides { image, block: LANES * channel, row, col: 1 };
+        }
         if !self.copy {
             return Strides::of(&self.input);
         }
@@ -196,6 +264,10 @@ impl Pass {
 
     /// Distances between outputs: of the tensor, or of the part computed apart.
     pub fn out_strides(&self) -> Strides {
+        if self.planar && self.out_layout == Layout::Nchw {
+            let plane = self.output.plane();
+            return Strides { image: self.output.c * plane, block: LANES * plane, row: self.output.w, col: 1 };
+        }
         if !self.scatter {
             return Strides::of(&self.output);
         }
@@ -272,6 +344,18 @@ impl Pass {
         let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
         let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
+        if self.planar {
+            return format!("planar-{isa}");
+        }
         if self.depthwise { format!("depthwise-{isa}") } else { format!("direct-{isa}-{rows}x{tile}") }
+    }
+}
+
+/// Adds a segment that reads from `x` on and is step `k` to the chunk's runs, to the last one if it goes on from there.
+fn push(runs: &mut Vec<Run>, chunk: Option<&Chunk>, x: usize, k: usize, len: usize) {
+    let (start, first) = chunk.map_or((0, 0), |c| (c.runs.start, c.steps.start));
+    match runs[start..].last_mut() {
+        Some(last) if last.x + last.len == x => last.len += len,
+        _ => runs.push(Run { x, w: (k - first) * LANES, len }),
     }
 }

@@ -1,9 +1,12 @@
 //! Runs a pass: bands of all images and groups as tasks.
 
+use super::Layout;
 use super::band::{Band, Finish};
 use super::depthwise::Depthwise;
 use super::narrow::Narrow;
 use super::pass::{Pass, Strides};
+use super::planar::Planar;
+use super::planes::{FromPixels, ToPixels, ToPlanes};
 use crate::threads::{Shared, for_each_task};
 use crate::{Isa, LANES, blocks};
 use std::ops::Range;
@@ -68,14 +71,14 @@ impl Pass {
     /// [`Pass::packed_len`], the workspace at least [`Pass::workspace_len`] of one thread.
     pub fn run(&self, isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
         let Call { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
-        assert!(x.len() == self.layout.len(&self.input) && y.len() == self.output.blocked_len());
+        assert!(x.len() == self.layout.len(&self.input) && y.len() == self.out_layout.len(&self.output));
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
         assert!(shortcut.is_none_or(|s| s.len() == y.len()));
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
-        if self.depthwise {
+        if self.depthwise && !self.planar {
             let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
             return self.run_depthwise(isa, &shared, scratch);
         }
@@ -146,8 +149,14 @@ impl Pass {
         let in_strides = self.in_strides();
         let from = if self.copy {
             let window = self.window(place.group, place.rows.start);
-            for (image, to) in place.images.clone().zip(copy.chunks_exact_mut(in_strides.image)) {
-                window.copy(x, image, pads, to);
+            for (n, to) in place.images.clone().zip(copy.chunks_exact_mut(in_strides.image)) {
+                if self.planar {
+                    isa.dispatch(ToPlanes { window, planes: self.planes(), x, n, pads, to });
+                } else if self.layout == Layout::Nchw && window.lanes == LANES {
+                    isa.dispatch(ToPixels { window, x, n, pads, to });
+                } else {
+                    window.copy(x, n, pads, to);
+                }
             }
             copy.as_ptr()
         } else if self.k == 0 {
@@ -158,7 +167,7 @@ impl Pass {
             let row = place.rows.start * self.rows.in_step * in_strides.row;
             x[place.images.start * in_strides.image + first_block + row..].as_ptr()
         };
-        let tensor = Strides::of(&self.output);
+        let tensor = if self.planar { self.out_strides() } else { Strides::of(&self.output) };
         let width = self.out_blocks() * LANES;
         let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[place.group * width..].as_ptr());
         let (to, to_shortcut, to_pre, out_strides) = if self.scatter {
@@ -171,7 +180,10 @@ impl Pass {
             let to_shortcut = shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr());
             (y.ptr().wrapping_add(at), to_shortcut, pre.map(|p| p.ptr().wrapping_add(at)), strides)
         };
-        let valid = self.goc - (self.out_blocks() - 1) * LANES;
+        let valid = match self.depthwise {
+            true => LANES.min(self.output.c - place.group * LANES),
+            false => self.goc - (self.out_blocks() - 1) * LANES,
+        };
         let (x, w) = (from, packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr());
         let finish = Finish {
             bias: parameter(bias),
@@ -180,7 +192,21 @@ impl Pass {
             pre: to_pre.unwrap_or(std::ptr::null_mut()),
         };
         let (images, rows, blocks) = (place.images.len(), place.rows.len(), place.blocks.clone());
-        if self.narrow {
+        if self.planar {
+            isa.dispatch(Planar {
+                pass: self,
+                x,
+                in_strides,
+                y: to,
+                out_strides,
+                w,
+                finish,
+                images,
+                rows,
+                blocks,
+                valid,
+            });
+        } else if self.narrow {
             isa.dispatch(Narrow { pass: self, x, in_strides, y: to, out_strides, w, finish, images, rows, valid });
         } else {
             isa.dispatch(Band {
@@ -198,15 +224,18 @@ impl Pass {
             });
         }
         if self.scatter {
-            self.scatter(&place, apart_y, shortcut, y);
+            self.scatter(isa, &place, apart_y, shortcut, y);
             if let Some(pre) = pre {
-                self.scatter(&place, apart_pre, None, pre);
+                self.scatter(isa, &place, apart_pre, None, pre);
             }
         }
     }
 
     /// Copies a group's outputs, lane by lane, to channels that are not whole blocks, and adds the shortcut's.
-    fn scatter(&self, place: &Place, apart: &[f32], shortcut: Option<&[f32]>, to: Shared) {
+    fn scatter(&self, isa: Isa, place: &Place, apart: &[f32], shortcut: Option<&[f32]>, to: Shared) {
+        if self.out_layout == Layout::Nchw {
+            return self.scatter_planes(isa, place, apart, shortcut, to);
+        }
         let (from, tensor) = (self.out_strides(), Strides::of(&self.output));
         for (i, image) in place.images.clone().enumerate() {
             for local in place.blocks.start * LANES..self.goc.min(place.blocks.end * LANES) {
@@ -232,6 +261,25 @@ impl Pass {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Writes a group's outputs to planes, and adds the shortcut's.
+    fn scatter_planes(&self, isa: Isa, place: &Place, apart: &[f32], shortcut: Option<&[f32]>, to: Shared) {
+        let (from, plane) = (self.out_strides(), self.output.plane());
+        for (i, image) in place.images.clone().enumerate() {
+            for block in place.blocks.clone() {
+                let channel = place.group * self.goc + block * LANES;
+                let at = (image * self.output.c + channel) * plane + place.rows.start * self.output.w;
+                let pixels = place.rows.len() * self.output.w * LANES;
+                isa.dispatch(FromPixels {
+                    pixels: &apart[i * from.image + block * from.block..][..pixels],
+                    y: to.ptr().wrapping_add(at),
+                    shortcut: shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr()),
+                    plane,
+                    valid: LANES.min(self.goc - block * LANES),
+                });
             }
         }
     }

@@ -6,11 +6,12 @@
 //! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more.
 
 mod body;
+mod borders;
 mod transform;
 
-use super::Options;
 use super::run::Call as Tensors;
 use super::tile::ROWS;
+use super::{Layout, Options};
 use crate::reference::winograd::Variant;
 use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
@@ -36,6 +37,9 @@ pub(super) struct Winograd {
     pub variant: Variant,
     input: Dims,
     output: Dims,
+    /// How input and output lie. If one is NCHW, `input` and `output` are of one image of so many.
+    layouts: (Layout, Layout),
+    images: usize,
     pad_top: usize,
     pad_left: usize,
     /// Tiles in a block.
@@ -112,7 +116,10 @@ impl Winograd {
     /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
         let (pad_top, pad_left) = (s.pad_top, s.pad_left);
-        let mut plan = Winograd { variant, input: s.input(), output: s.output(), pad_top, pad_left, tiles: 1 };
+        let (layouts, images) = ((options.input, options.output), s.n);
+        let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
+        let (input, output) = (s.input(), s.output());
+        let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1 };
         let (tile, total) = (plan.positions() * plan.in_blocks() * LANES, plan.total());
         let most = BLOCK / tile;
         let wanted = options.blocking.map_or(most.clamp(TILES.start, TILES.end), |b| b.rows.max(1));
@@ -202,14 +209,28 @@ impl Winograd {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        threads.max(1) * self.scratch_len() + self.borders_len(threads.max(1))
+    }
+
+    /// Elements of a thread's transformed inputs and products.
+    fn scratch_len(&self) -> usize {
         let (v, m) = self.block_lens(&Geometry::new(self.variant, 0..self.tiles));
-        threads.max(1) * (v + m)
+        v + m
     }
 
     /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
     /// [`Winograd::packed_len`], the padding whole blocks, the workspace at least [`Winograd::workspace_len`] of one
     /// thread.
     pub fn run(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
+        if self.layouts == (Layout::Blocked, Layout::Blocked) {
+            self.run_blocked(isa, call, workspace);
+        } else {
+            self.run_borders(isa, call, workspace);
+        }
+    }
+
+    /// Runs on blocked tensors.
+    fn run_blocked(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
         let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
         assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
@@ -220,7 +241,7 @@ impl Winograd {
         assert!(fits(bias) && fits(slopes));
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre };
-        let threads = rayon::current_num_threads().min(workspace.len() / self.workspace_len(1)).max(1);
+        let threads = rayon::current_num_threads().min(workspace.len() / self.scratch_len()).max(1);
         let total = self.total();
         let mut count = total.div_ceil(self.tiles);
         if count < EVEN * threads {
@@ -236,7 +257,7 @@ impl Winograd {
 
     /// Each thread takes blocks of tiles, with all channels.
     fn run_apart(&self, isa: Isa, call: &Call<'_>, tiles: usize, workspace: &mut [f32]) {
-        let (total, per_thread) = (self.total(), self.workspace_len(1));
+        let (total, per_thread) = (self.total(), self.scratch_len());
         for_each_task(total.div_ceil(tiles), workspace, per_thread, |task, scratch| {
             let geometry = Geometry::new(self.variant, task * tiles..total.min((task + 1) * tiles));
             let (v, m) = scratch.split_at_mut(self.block_lens(&geometry).0);

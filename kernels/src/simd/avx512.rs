@@ -30,12 +30,21 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> __m512 {
-        // SAFETY: the token proves AVX-512F; the mask keeps the read to the `n` ≤ 16 floats the caller promised.
+        if n == 16 {
+            // SAFETY: the token proves AVX-512F; 16 readable floats by the caller's promise.
+            return unsafe { _mm512_loadu_ps(p) };
+        }
+        // SAFETY: the token proves AVX-512F; the mask keeps the read to the `n` < 16 floats the caller promised.
         unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, v: __m512, n: usize) {
-        // SAFETY: the token proves AVX-512F; the mask keeps the write to the `n` ≤ 16 floats the caller promised.
+        if n == 16 {
+            // A masked store is slow, and what it wrote cannot be forwarded to a load.
+            // SAFETY: the token proves AVX-512F; 16 writable floats by the caller's promise.
+            return unsafe { _mm512_storeu_ps(p, v) };
+        }
+        // SAFETY: the token proves AVX-512F; the mask keeps the write to the `n` < 16 floats the caller promised.
         unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
     }
     #[inline(always)]

@@ -1,0 +1,376 @@
+//! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise from or to NCHW.
+//!
+//! A tile is a few output channels by a few vectors of neighbouring pixels, all in registers: each step of the reduction
+//! reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need not be transposed.
+
+// Channels and vectors of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
+use super::Layout;
+use super::band::Finish;
+use super::pass::{Pass, Strides};
+use crate::{Kernel, LANES, Simd};
+use std::ops::Range;
+
+/// Vectors of pixels of the widest tile.
+const VECTORS: usize = 4;
+/// Rows of a depthwise strip.
+const ROWS: usize = 4;
+/// How far ahead a pass that reads the tensor itself asks for its planes: elements.
+const AHEAD: usize = 8 * LANES;
+
+/// One band of one group (depthwise: of 16 channels), for some of its blocks of output channels.
+pub(super) struct Planar<'a> {
+    pub pass: &'a Pass,
+    /// Where the band's first output pixel reads the group's first channel.
+    pub x: *const f32,
+    pub in_strides: Strides,
+    /// Where the band's first output pixel of the group's first block is written, and the distances from there.
+    pub y: *mut f32,
+    pub out_strides: Strides,
+    /// The group's packed weights.
+    pub w: *const f32,
+    /// The group's epilogue; `shortcut` and `pre` correspond to `y`.
+    pub finish: Finish,
+    pub images: usize,
+    pub rows: usize,
+    pub blocks: Range<usize>,
+    /// Channels that the group's last block has.
+    pub valid: usize,
+}
+
+/// Where a tile reads and writes, as distances, and its pixels; the block of output channels and how many it has.
+#[derive(Clone, Copy)]
+struct Place {
+    x: usize,
+    y: usize,
+    pixels: usize,
+    block: usize,
+    valid: usize,
+}
+
+/// The sums of a block's channels for the pixels of a tile.
+type Sums = [[f32; VECTORS * LANES]; LANES];
+
+impl Kernel for Planar<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let pass = self.pass;
+        // A tensor's own rows follow each other without a gap.
+        let (rows, cols) = if pass.copy { (self.rows, pass.cols.count) } else { (1, self.rows * pass.cols.count) };
+        let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
+        if pass.depthwise && pass.copy && pass.out_layout == Layout::Nchw && is_plain && pass.chunks.len() == 1 {
+            // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+            return unsafe { self.strips(s) };
+        }
+        let most = if pass.depthwise { VECTORS } else { S::TILE_VECTORS.min(2) };
+        // Beyond its last vector a tensor may end; a copy does not.
+        let whole = if pass.copy { cols.div_ceil(LANES) } else { cols / LANES };
+        let mut sums = [[0.0; VECTORS * LANES]; LANES];
+        for image in 0..self.images {
+            for row in 0..rows {
+                let x = image * self.in_strides.image + row * pass.rows.in_step * self.in_strides.row;
+                let y = image * self.out_strides.image + row * self.out_strides.row;
+                for (start, vectors) in super::tile::parts(whole, whole.div_ceil(most)) {
+                    let start = start * LANES;
+                    let pixels = (cols - start).min(vectors * LANES);
+                    let (x, y) = (x + start, y + start * self.out_strides.col);
+                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+                    unsafe { self.pixels(s, x, y, pixels, vectors, &mut sums) };
+                }
+                if whole * LANES < cols {
+                    let (start, pixels) = (whole * LANES, cols - whole * LANES);
+                    let (x, y) = (x + start, y + start * self.out_strides.col);
+                    // SAFETY: as above; no more than these pixels are read.
+                    unsafe { self.pixels(s, x, y, pixels, 0, &mut sums) };
+                }
+            }
+        }
+    }
+}
+
+impl Planar<'_> {
+    /// All channels of some neighbouring pixels: of so many vectors, or of a part of one where there are none.
+    #[inline(always)]
+    unsafe fn pixels<S: Simd>(&self, s: S, x: usize, y: usize, pixels: usize, vectors: usize, sums: &mut Sums) {
+        for block in self.blocks.clone() {
+            let valid = if block + 1 == self.pass.out_blocks() { self.valid } else { LANES };
+            let place = Place { x, y: y + block * self.out_strides.block, pixels, block, valid };
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (self.pass.depthwise, vectors) {
+                    (true, 0) => self.lanes::<S, 1, true>(s, place, sums),
+                    (true, 1) => self.lanes::<S, 1, false>(s, place, sums),
+                    (true, 2) => self.lanes::<S, 2, false>(s, place, sums),
+                    (true, 3) => self.lanes::<S, 3, false>(s, place, sums),
+                    (true, _) => self.lanes::<S, VECTORS, false>(s, place, sums),
+                    (false, 0) => self.block::<S, 1, true>(s, place, sums),
+                    (false, 2) if S::TILE_VECTORS >= 2 => self.block::<S, 2, false>(s, place, sums),
+                    (false, _) => self.block::<S, 1, false>(s, place, sums),
+                }
+            }
+        }
+    }
+
+    /// The channels of a block, a few at a time.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
+        let x = self.x.wrapping_add(place.x);
+        let w = self.w.wrapping_add(place.block * self.pass.k * LANES);
+        // With 32 registers twelve channels; two times eight rather than twelve and four.
+        let most = match S::TILE_VECTORS {
+            1 => 6,
+            _ if place.valid > 12 => 8,
+            _ => 12,
+        };
+        for (first, channels) in super::tile::parts(place.valid, place.valid.div_ceil(most)) {
+            // SAFETY: the caller's promise; weights beyond the last channel are zeros, up to the 16th.
+            unsafe {
+                let w = w.add(first);
+                match channels {
+                    1..=4 => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
+                    _ if S::TILE_VECTORS == 1 => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
+                    5..=8 => self.tile::<S, 8, V, PART>(s, x, w, place, first, sums),
+                    _ => self.tile::<S, 12, V, PART>(s, x, w, place, first, sums),
+                }
+            }
+        }
+        if self.pass.out_layout == Layout::Blocked {
+            // SAFETY: the caller's promise.
+            unsafe { self.store_pixels(s, place, sums) };
+        }
+    }
+
+    /// Depthwise, plane by plane, some rows at a time: a weight is broadcast once for all of them.
+    #[inline(always)]
+    unsafe fn strips<S: Simd>(&self, s: S) {
+        let (cols, planes) = (self.pass.cols.count, self.pass.planes());
+        let whole = cols.div_ceil(LANES);
+        let most = if S::TILE_VECTORS >= VECTORS { VECTORS } else { 1 };
+        for plane in 0..self.images * self.valid {
+            let (image, lane) = (plane / self.valid, plane % self.valid);
+            let (x, y) = (image * self.in_strides.image, image * self.out_strides.image);
+            let (x, y) = (x + lane * planes.channel, y + lane * self.out_strides.block / LANES);
+            let mut row = 0;
+            while row < self.rows {
+                let rows = if self.rows - row >= ROWS { ROWS } else { 1 };
+                for (start, vectors) in super::tile::parts(whole, whole.div_ceil(most)) {
+                    let start = start * LANES;
+                    let x = x + row * self.pass.rows.in_step * self.in_strides.row + start;
+                    let pixels = (cols - start).min(vectors * LANES);
+                    let place = Place { x, y: y + row * self.out_strides.row + start, pixels, block: 0, valid: 1 };
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match (rows, vectors) {
+                            (ROWS, 1) => self.strip::<S, ROWS, 1>(s, lane, place),
+                            (ROWS, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 2>(s, lane, place),
+                            (ROWS, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 3>(s, lane, place),
+                            (ROWS, _) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, VECTORS>(s, lane, place),
+                            (_, 1) => self.strip::<S, 1, 1>(s, lane, place),
+                            (_, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 2>(s, lane, place),
+                            (_, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 3>(s, lane, place),
+                            _ if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, VECTORS>(s, lane, place),
+                            _ => {}
+                        }
+                    }
+                }
+                row += rows;
+            }
+        }
+    }
+
+    /// `R` rows of `V` vectors of one plane.
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const R: usize, const V: usize>(&self, s: S, lane: usize, place: Place) {
+        let mut acc = [[s.zero(); V]; R];
+        let in_row = self.pass.rows.in_step * self.in_strides.row;
+        let x = self.x.wrapping_add(place.x);
+        let mut w = self.w.wrapping_add(lane);
+        let last = place.pixels - (V - 1) * LANES;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for &offset in &self.pass.offsets {
+                let weight = s.broadcast(w);
+                for r in 0..R {
+                    for v in 0..V {
+                        acc[r][v] = s.fma(s.load(x.add(offset + r * in_row + v * LANES)), weight, acc[r][v]);
+                    }
+                }
+                w = w.wrapping_add(LANES);
+            }
+            let (bias, slope) = self.finish.parameter(lane);
+            let (bias, slope) = (s.splat(bias), s.splat(slope));
+            for r in 0..R {
+                for v in 0..V {
+                    let sum = s.add(acc[r][v], bias);
+                    let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
+                    let to = self.y.add(place.y + r * self.out_strides.row + v * LANES);
+                    if v + 1 < V || last == LANES { s.store(to, sum) } else { s.store_first(to, sum, last) }
+                }
+            }
+        }
+    }
+
+    /// Channel by channel, each from its own plane.
+    #[inline(always)]
+    unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
+        let channel = self.pass.planes().channel;
+        for lane in 0..self.valid {
+            let x = self.x.wrapping_add(place.x + lane * channel);
+            // SAFETY: the caller's promise.
+            unsafe { self.tile::<S, 1, V, PART>(s, x, self.w.add(lane), place, lane, sums) };
+        }
+        if self.pass.out_layout == Layout::Blocked {
+            // SAFETY: the caller's promise.
+            unsafe { self.store_pixels(s, place, sums) };
+        }
+    }
+
+    /// `O` channels from `first` of the block on, `V` vectors of pixels.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const O: usize, const V: usize, const PART: bool>(
+        &self,
+        s: S,
+        x: *const f32,
+        w: *const f32,
+        place: Place,
+        first: usize,
+        sums: &mut Sums,
+    ) {
+        let mut acc = [[s.zero(); V]; O];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (i, chunk) in self.pass.chunks.iter().enumerate() {
+                if i > 0 {
+                    put(s, &acc, sums, first);
+                }
+                acc = self.chain::<S, O, V, PART>(s, x, w, &chunk.steps, place.pixels);
+                if i > 0 {
+                    for o in 0..O.min(LANES - first) {
+                        for v in 0..V {
+                            acc[o][v] = s.add(s.load(sums[first + o].as_ptr().add(v * LANES)), acc[o][v]);
+                        }
+                    }
+                }
+            }
+            let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
+            let is_whole = place.pixels > (V - 1) * LANES && first + O <= place.valid;
+            let last = place.pixels - (V - 1) * LANES;
+            let is_nchw = self.pass.out_layout == Layout::Nchw;
+            if is_nchw && is_plain && is_whole {
+                let plane = self.out_strides.block / LANES;
+                for o in 0..O {
+                    let (bias, slope) = self.finish.parameter(place.block * LANES + first + o);
+                    let (bias, slope) = (s.splat(bias), s.splat(slope));
+                    let to = self.y.add(place.y + (first + o) * plane);
+                    for v in 0..V {
+                        let sum = s.add(acc[o][v], bias);
+                        let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
+                        if v + 1 < V || last == LANES {
+                            s.store(to.add(v * LANES), sum);
+                        } else {
+                            s.store_first(to.add(v * LANES), sum, last);
+                        }
+                    }
+                }
+                return;
+            }
+            put(s, &acc, sums, first);
+            if is_nchw {
+                self.store_planes(s, place, sums, first..place.valid.min(first + O));
+            }
+        }
+    }
+
+    /// Stores some channels' pixels to their planes.
+    #[inline(always)]
+    unsafe fn store_planes<S: Simd>(&self, s: S, place: Place, sums: &Sums, channels: Range<usize>) {
+        let plane = self.out_strides.block / LANES;
+        let Finish { shortcut, pre, .. } = self.finish;
+        for o in channels {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (bias, slope) = self.finish.parameter(place.block * LANES + o);
+                let (bias, slope) = (s.splat(bias), s.splat(slope));
+                for start in (0..place.pixels).step_by(LANES) {
+                    let n = LANES.min(place.pixels - start);
+                    let at = place.y + o * plane + start;
+                    let mut v = s.add(s.load(sums[o].as_ptr().add(start)), bias);
+                    if !pre.is_null() {
+                        s.store_first(pre.add(at), v, n);
+                    }
+                    if !shortcut.is_null() {
+                        v = s.add(v, s.load_first(shortcut.add(at), n));
+                    }
+                    s.store_first(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slope, v)), n);
+                }
+            }
+        }
+    }
+
+    /// Stores a block's pixels, 16 lanes each.
+    #[inline(always)]
+    unsafe fn store_pixels<S: Simd>(&self, s: S, place: Place, sums: &Sums) {
+        for start in (0..place.pixels).step_by(LANES) {
+            let mut rows = [s.zero(); LANES];
+            // SAFETY: the caller's promise; a row of sums has room for all vectors.
+            unsafe {
+                for o in 0..place.valid {
+                    rows[o] = s.load(sums[o].as_ptr().add(start));
+                }
+                s.transpose(&mut rows);
+                for i in 0..LANES.min(place.pixels - start) {
+                    let at = place.y + (start + i) * LANES;
+                    self.finish.store(s, rows[i], self.y, at, place.block, place.valid);
+                }
+            }
+        }
+    }
+
+    /// The sums of one chunk.
+    #[inline(always)]
+    unsafe fn chain<S: Simd, const O: usize, const V: usize, const PART: bool>(
+        &self,
+        s: S,
+        x: *const f32,
+        w: *const f32,
+        steps: &Range<usize>,
+        pixels: usize,
+    ) -> [[S::V; V]; O] {
+        let mut chain = [[s.zero(); V]; O];
+        let offsets = self.pass.offsets[steps.clone()].iter();
+        let mut w = w.wrapping_add(steps.start * LANES);
+        for &offset in offsets {
+            let from = x.wrapping_add(offset);
+            let mut vectors = [s.zero(); V];
+            // SAFETY: the caller's promise.
+            unsafe {
+                for v in 0..V {
+                    vectors[v] = if PART { s.load_first(from, pixels) } else { s.load(from.add(v * LANES)) };
+                }
+                for o in 0..O {
+                    let weight = s.broadcast(w.add(o));
+                    for v in 0..V {
+                        chain[o][v] = s.fma(vectors[v], weight, chain[o][v]);
+                    }
+                }
+            }
+            if !self.pass.copy {
+                (0..V).for_each(|v| s.prefetch(from.wrapping_add(AHEAD + v * LANES)));
+            }
+            w = w.wrapping_add(LANES);
+        }
+        chain
+    }
+}
+
+/// Leaves a tile's sums in memory.
+#[inline(always)]
+fn put<S: Simd, const O: usize, const V: usize>(s: S, acc: &[[S::V; V]; O], sums: &mut Sums, first: usize) {
+    for o in 0..O.min(LANES - first) {
+        let (vectors, _) = sums[first + o].as_chunks_mut::<LANES>();
+        (0..V).for_each(|v| s.write(&mut vectors[v], acc[o][v]));
+    }
+}

@@ -1,0 +1,229 @@
+//! The gradient with respect to the weights: stored, or applied to weights and momentum while it is in registers.
+
+use super::{LinearShape, Matrix, common};
+use crate::elementwise::Rates;
+use crate::error::{check_at_least, check_len};
+use crate::reference::conv::GROUP;
+use crate::threads::{Shared, for_each_task};
+use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
+
+/// Inputs that all outputs of a block take before the next ones: 2 KiB of each row.
+const INPUTS: usize = 512;
+/// Outputs and vectors of inputs of the largest tile.
+const TILE: usize = 4;
+
+/// Gradient with respect to the weights: `dW = Σₙ dy·xᵀ`.
+#[derive(Debug, Clone)]
+pub struct BackwardWeights {
+    isa: Isa,
+    shape: LinearShape,
+}
+common!(BackwardWeights);
+
+/// What becomes of the gradient.
+#[derive(Clone, Copy)]
+enum Target {
+    Store(Shared),
+    Step { weights: Shared, velocity: Shared, rates: Rates },
+}
+
+impl BackwardWeights {
+    /// Sums of groups of images that wait for their neighbours, at most.
+    fn depth(&self) -> usize {
+        self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 1
+    }
+
+    fn scratch_len(&self) -> usize {
+        self.depth() * TILE * TILE * LANES
+    }
+
+    /// Elements of the workspace with that many threads; with less than the passes find, they use fewer.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        self.shape.flat_len() + threads.max(1) * self.scratch_len()
+    }
+
+    /// Computes `dw`, `[outputs][c·h·w]`, from `x` and `dy`.
+    ///
+    /// # Errors
+    /// A length that does not fit.
+    pub fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) -> Result<(), Error> {
+        check_len("dw", dw.len(), self.shape.weight_len())?;
+        self.all(x, dy, Target::Store(Shared::new(dw)), workspace)
+    }
+
+    /// One step of gradient descent with the gradient that [`BackwardWeights::run`] would give: weights and momentum are
+    /// read and written once, with the bits of [`sgd_step`](crate::elementwise::sgd_step).
+    ///
+    /// # Errors
+    /// A length that does not fit, a rate that is not finite.
+    pub fn step(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        weights: &mut [f32],
+        velocity: &mut [f32],
+        rates: Rates,
+        workspace: &mut [f32],
+    ) -> Result<(), Error> {
+        check_len("weights", weights.len(), self.shape.weight_len())?;
+        check_len("velocity", velocity.len(), self.shape.weight_len())?;
+        rates.check()?;
+        let target = Target::Step { weights: Shared::new(weights), velocity: Shared::new(velocity), rates };
+        self.all(x, dy, target, workspace)
+    }
+
+    /// All outputs. The target's lengths have been checked.
+    fn all(&self, x: &[f32], dy: &[f32], target: Target, workspace: &mut [f32]) -> Result<(), Error> {
+        let s = &self.shape;
+        check_len("x", x.len(), s.input().blocked_len())?;
+        check_len("dy", dy.len(), s.output().blocked_len())?;
+        check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
+        let (flat, scratch) = workspace.split_at_mut(s.flat_len());
+        let (x, dy) = (s.flatten(self.isa, x, flat)?, Matrix::outputs(s, dy));
+        for_each_task(blocks(s.outputs), scratch, self.scratch_len(), |block, waiting| {
+            self.isa.dispatch(Block { shape: s, x, dy, block, target, waiting });
+        });
+        Ok(())
+    }
+}
+
+/// The weights of a block of up to sixteen outputs.
+struct Block<'a> {
+    shape: &'a LinearShape,
+    x: Matrix<'a>,
+    dy: Matrix<'a>,
+    block: usize,
+    target: Target,
+    waiting: &'a mut [f32],
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let inputs = self.shape.inputs();
+        let end = self.shape.outputs.min((self.block + 1) * LANES);
+        let most = if S::TILE_VECTORS >= TILE { TILE } else { 2 };
+        for first in (0..inputs).step_by(INPUTS) {
+            let last = inputs.min(first + INPUTS);
+            let mut output = self.block * LANES;
+            while output < end {
+                let height = if end - output >= most { most } else { 1 };
+                let mut input = first;
+                while input < last {
+                    let width = if last - input >= most * LANES { most } else { 1 };
+                    // SAFETY: outputs and inputs of the shape, whose lengths `all` and its callers have checked; this
+                    // task alone writes the block's outputs.
+                    unsafe {
+                        match (height, width) {
+                            (TILE, TILE) if most == TILE => self.tile::<S, TILE, TILE>(s, output, input),
+                            (TILE, 1) if most == TILE => self.tile::<S, TILE, 1>(s, output, input),
+                            (1, TILE) if most == TILE => self.tile::<S, 1, TILE>(s, output, input),
+                            (2, 2) => self.tile::<S, 2, 2>(s, output, input),
+                            (2, 1) => self.tile::<S, 2, 1>(s, output, input),
+                            (1, 2) => self.tile::<S, 1, 2>(s, output, input),
+                            _ => self.tile::<S, 1, 1>(s, output, input),
+                        }
+                    }
+                    input += width * LANES;
+                }
+                output += height;
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// `I` outputs, `J` vectors of inputs, of which the only one may be cut short by the end of the row.
+    ///
+    /// # Safety
+    /// The outputs and at least the first of the inputs must be the shape's, all of them where `J > 1`; no other thread
+    /// may touch the target's part.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const I: usize, const J: usize>(&mut self, s: S, output: usize, input: usize) {
+        let (n, inputs) = (self.shape.n, self.shape.inputs());
+        let lanes = LANES.min(inputs - input);
+        let waiting = self.waiting.as_chunks_mut::<LANES>().0;
+        let mut sum = [[s.zero(); J]; I];
+        for (number, first) in (0..n).step_by(GROUP).enumerate() {
+            let mut acc = [[s.zero(); J]; I];
+            for image in first..n.min(first + GROUP) {
+                // SAFETY: an image's inputs and output gradients, by the caller's promise.
+                unsafe {
+                    let x = self.x.values.as_ptr().add(image * self.x.stride + input);
+                    let dy = self.dy.values.as_ptr().add(image * self.dy.stride + output);
+                    let mut v = [s.zero(); J];
+                    for (j, v) in v.iter_mut().enumerate() {
+                        *v = if J == 1 && lanes < LANES { s.load_first(x, lanes) } else { s.load(x.add(j * LANES)) };
+                    }
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        let dy = s.broadcast(dy.add(i));
+                        for j in 0..J {
+                            acc[j] = s.fma(v[j], dy, acc[j]);
+                        }
+                    }
+                }
+            }
+            // The tree of the groups: a sum waits at the level of its size for an equal neighbour.
+            let is_last = first + GROUP >= n;
+            let merged = number.trailing_ones() as usize;
+            for level in (0..usize::BITS as usize).take_while(|&level| number >> level > 0) {
+                if level < merged || is_last && number >> level & 1 == 1 {
+                    for i in 0..I {
+                        for j in 0..J {
+                            let left = s.vector(&waiting[(level * I + i) * J + j]);
+                            acc[i][j] = s.add(left, acc[i][j]);
+                        }
+                    }
+                }
+            }
+            if is_last {
+                sum = acc;
+            } else {
+                for i in 0..I {
+                    for j in 0..J {
+                        s.write(&mut waiting[(merged * I + i) * J + j], acc[i][j]);
+                    }
+                }
+            }
+        }
+        for (i, sum) in sum.iter().enumerate() {
+            for (j, &g) in sum.iter().enumerate() {
+                let at = (output + i) * inputs + input + j * LANES;
+                // SAFETY: `lanes` weights, by the caller's promise.
+                unsafe { self.target.take(s, at, g, if J == 1 { lanes } else { LANES }) };
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Takes the gradient of the `lanes` weights from `at` on.
+    ///
+    /// # Safety
+    /// They must exist, and no other thread touch them.
+    #[inline(always)]
+    unsafe fn take<S: Simd>(self, s: S, at: usize, g: S::V, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Target::Store(to) if lanes == LANES => s.store(to.ptr().add(at), g),
+                Target::Store(to) => s.store_first(to.ptr().add(at), g, lanes),
+                Target::Step { weights, velocity, rates } => {
+                    let (w, v) = (weights.ptr().add(at), velocity.ptr().add(at));
+                    s.prefetch(w.wrapping_add(INPUTS));
+                    s.prefetch(v.wrapping_add(INPUTS));
+                    if lanes == LANES {
+                        let (new_w, new_v) = rates.step(s, s.load(w), g, s.load(v));
+                        s.store(v, new_v);
+                        s.store(w, new_w);
+                    } else {
+                        let (new_w, new_v) = rates.step(s, s.load_first(w, lanes), g, s.load_first(v, lanes));
+                        s.store_first(v, new_v, lanes);
+                        s.store_first(w, new_w, lanes);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `rectify train` from weights of one's own, in the data's own order, with a log of its steps.
+
+use rectify::checkpoint::Checkpoint;
+use rectify::data::{self, Normalise};
+use rectify::model::Model;
+use rectify::train::{StepRecord, Stepper};
+use rectify_kernels::Isa;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn train(out: &Path, args: &[&str]) -> Output {
+    let out = out.to_str().unwrap();
+    let all = [&["train", "--model", "shapes-small", "--batch", "20", "--threads", "2", "--out", out], args].concat();
+    Command::new(env!("CARGO_BIN_EXE_rectify")).args(all).output().unwrap()
+}
+
+fn success(out: &Path, args: &[&str]) -> Checkpoint {
+    let done = train(out, args);
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Checkpoint::load(&out.join("checkpoint.safetensors")).unwrap()
+}
+
+fn steps(path: &Path) -> Vec<StepRecord> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the options say is what a step of one's own gives, bit for bit.
+#[test]
+fn steps_are_those_of_the_weights_and_the_order_that_are_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let log = at("steps.jsonl");
+    let log_arg = log.to_str().unwrap();
+    // Weights that another seed gave and some steps have moved.
+    let start = success(&at("first"), &["--seed", "9", "--steps", "3"]);
+    let weights = at("first").join("checkpoint.safetensors");
+    let plain = ["--weights", weights.to_str().unwrap(), "--shuffle", "false", "--flip", "false", "--crop", "0"];
+    let more = ["--seed", "9", "--schedule", "constant", "--lr", "0.005", "--steps", "4", "--step-log", log_arg];
+    let end = success(&at("second"), &[&plain[..], &more].concat());
+
+    let dataset = data::load("shapes", 9).unwrap();
+    let normalise = Normalise::of(&dataset.train).unwrap();
+    let model = Model::built_in("shapes-small").unwrap();
+    let mut stepper = Stepper::new(&model, Isa::best().unwrap(), 20, 9).unwrap();
+    // The first three steps once more: the stepper has no other way to these weights.
+    let order = rectify::data::Epoch { seed: 9, number: 0 }.order(dataset.train.len() as u32);
+    let augment = model.training.augment();
+    let again = success(&at("third"), &["--seed", "9", "--steps", "3", "--step-log", log_arg]);
+    assert!(again.to_bytes().unwrap() == start.to_bytes().unwrap(), "the log changes nothing");
+    let (mut pixels, mut labels) = (vec![0.0; 20 * dataset.train.image_len()], vec![0; 20]);
+    for (step, record) in steps(&log).into_iter().enumerate() {
+        let varied = Some((augment, rectify::data::Epoch { seed: 9, number: 0 }));
+        data::batch(&dataset.train, &order[20 * step..][..20], &normalise, varied, &mut pixels, &mut labels).unwrap();
+        stepper.lr = record.lr;
+        let sums = stepper.step(&pixels, &labels).unwrap();
+        assert_eq!(record.loss.to_bits(), (sums.loss / 20.0).to_bits(), "step {step}");
+        assert_eq!((record.step, record.accuracy), (step as u64 + 1, sums.correct as f64 / 20.0));
+    }
+    assert_eq!(steps(&log).len(), 3);
+    assert!(stepper.parameters().iter().zip(start.parameters.iter()).all(|(a, b)| a.value[..] == b.value[..]));
+
+    // Now in order, as they are.
+    let order: Vec<u32> = (0..20).collect();
+    data::batch(&dataset.train, &order, &normalise, None, &mut pixels, &mut labels).unwrap();
+    let first_loss = stepper.gradients(&pixels, &labels).unwrap().loss / 20.0;
+    let end_again = success(&at("fourth"), &[&plain[..], &more].concat());
+    assert!(end.to_bytes().unwrap() == end_again.to_bytes().unwrap());
+    let found = steps(&log);
+    assert_eq!((found.len(), found[0].loss.to_bits()), (4, first_loss.to_bits()));
+    assert!(found.iter().all(|s| s.lr == 0.005));
+    for (p, before) in end.parameters.iter().zip(start.parameters.iter()) {
+        assert!(p.value[..] != before.value[..], "{} has not moved", p.name);
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_and_leave_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    std::fs::write(at("text.safetensors"), "no tensors").unwrap();
+    success(&at("run"), &["--steps", "1"]);
+    let good = at("run").join("checkpoint.safetensors");
+    let (good, text) = (good.to_str().unwrap(), at("text.safetensors"));
+    let mut bytes = std::fs::read(good).unwrap();
+    let name = b"features.0.weight";
+    let place = bytes.windows(name.len()).position(|w| w == name).unwrap();
+    bytes[place] = b'F';
+    std::fs::write(at("named.safetensors"), bytes).unwrap();
+    for (args, code, part) in [
+        (vec!["--weights", "none.safetensors"], 1, "none.safetensors"),
+        (vec!["--weights", text.to_str().unwrap()], 1, "text.safetensors: damaged"),
+        (vec!["--weights", at("named.safetensors").to_str().unwrap()], 1, "features.0.weight"),
+        (vec!["--weights", good, "--init", "he"], 2, "--init"),
+        (vec!["--weights", good, "--resume", good], 2, "--resume"),
+        (vec!["--shuffle", "perhaps"], 2, "perhaps"),
+        (vec!["--shuffle", "false", "--resume", good], 2, "--resume"),
+        (vec!["--step-log", at("no/such/log").to_str().unwrap()], 1, "no/such/log"),
+    ] {
+        // The common options clash with --resume: only what the case is about may be said.
+        let args = [&["train"], &args[..]].concat();
+        let done = Command::new(env!("CARGO_BIN_EXE_rectify")).args(&args).current_dir(home.path()).output().unwrap();
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{args:?}: {error}");
+        assert!(
+            error.starts_with("error: ") && error.lines().count() == 1 && error.contains(part),
+            "{args:?}: {error}"
+        );
+        assert!(!at("runs").join("shapes-small").join("checkpoint.safetensors").exists(), "{args:?}");
+    }
+}
