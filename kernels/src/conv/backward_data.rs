@@ -127,7 +127,7 @@ impl BackwardData {
                 }
             }
             Kind::Winograd(winograd) => {
-                winograd.pack(packed, |i, o, kh, kw| weight(o, i, s.kh - 1 - kh, s.kw - 1 - kw));
+                winograd.pack(self.isa, packed, |i, o, kh, kw| weight(o, i, s.kh - 1 - kh, s.kw - 1 - kw));
             }
         }
         Ok(())

@@ -153,7 +153,7 @@ impl Forward {
                 let ocg = if pass.depthwise { 1 } else { s.group_oc() };
                 pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
             }
-            Kind::Winograd(winograd) => winograd.pack(packed, weight),
+            Kind::Winograd(winograd) => winograd.pack(self.isa, packed, weight),
         }
         Ok(())
     }

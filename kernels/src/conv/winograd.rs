@@ -7,6 +7,7 @@
 
 mod body;
 mod borders;
+mod pack;
 mod transform;
 
 use super::run::Call as Tensors;
@@ -16,6 +17,7 @@ use crate::reference::winograd::Variant;
 use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
+use pack::Pack;
 use std::ops::Range;
 
 /// Blocks of output channels whose products are summed before they are transformed back.
@@ -180,18 +182,13 @@ impl Winograd {
     }
 
     /// Transforms and lays out weights: `weight(out, in, row, column)`.
-    pub fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
+    pub fn pack(&self, isa: Isa, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
         use rayon::prelude::*;
         packed.par_chunks_exact_mut(self.block_len()).enumerate().for_each(|(block, packed)| {
-            packed.fill(0.0);
-            for lane in 0..LANES.min(self.output.c - block * LANES) {
-                for c in 0..self.input.c {
-                    let weights = self.variant.weights(|row, col| f64::from(weight(block * LANES + lane, c, row, col)));
-                    for (p, w) in weights.into_iter().enumerate().take(self.positions()) {
-                        packed[(p * self.input.c + c) * LANES + lane] = w as f32;
-                    }
-                }
-            }
+            let first = block * LANES;
+            let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
+            let weight = |lane: usize, c: usize, row: usize, col: usize| weight(first + lane, c, row, col);
+            isa.dispatch(Pack { variant: self.variant, channels, lanes, weight, packed });
         });
     }
 

@@ -57,7 +57,7 @@ impl Variant {
     }
 
     /// `G`: a row for each interpolation point, a column for each tap.
-    fn g(self) -> &'static [&'static [f64]] {
+    pub(crate) fn g(self) -> &'static [&'static [f64]] {
         const A: f64 = std::f64::consts::SQRT_2;
         const B: f64 = std::f64::consts::FRAC_1_SQRT_2;
         match self {
