@@ -45,6 +45,9 @@ pub struct Args {
     /// Weight decay, never on slopes and biases
     #[arg(long, conflicts_with = "resume", allow_hyphen_values = true)]
     weight_decay: Option<f32>,
+    /// Learning rate of slopes, as a multiple of that of all; 0 leaves them as they start
+    #[arg(long, conflicts_with = "resume", value_name = "X", allow_hyphen_values = true)]
+    slope_lr: Option<f32>,
     /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR
     #[arg(long, conflicts_with = "resume")]
     schedule: Option<Schedule>,
@@ -173,6 +176,7 @@ fn model(args: &Args) -> Result<Model, Failure> {
         lr: args.lr.unwrap_or(said.lr),
         momentum: args.momentum.unwrap_or(said.momentum),
         weight_decay: args.weight_decay.unwrap_or(said.weight_decay),
+        slope_lr: args.slope_lr.unwrap_or(said.slope_lr),
         schedule: args.schedule.unwrap_or(said.schedule),
         init: args.init.unwrap_or(said.init),
         flip: args.flip.unwrap_or(said.flip),

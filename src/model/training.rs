@@ -20,6 +20,9 @@ pub struct Training {
     pub momentum: f32,
     /// Weight decay; never applied to slopes and biases.
     pub weight_decay: f32,
+    /// What the learning rate of slopes is multiplied by: ε of Eq. 4 is one of their own. 0 leaves them as they start.
+    #[serde(skip_serializing_if = "is_one")]
+    pub slope_lr: f32,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// What the weights start with.
@@ -43,6 +46,11 @@ fn is_zero(x: &f32) -> bool {
     *x == 0.0
 }
 
+/// Likewise of slopes that learn at the rate of all.
+fn is_one(x: &f32) -> bool {
+    *x == 1.0
+}
+
 impl Default for Training {
     fn default() -> Training {
         Training {
@@ -51,6 +59,7 @@ impl Default for Training {
             lr: 0.01,
             momentum: 0.9,
             weight_decay: 5e-4,
+            slope_lr: 1.0,
             schedule: Schedule::Constant,
             init: Init::He,
             flip: false,
@@ -78,6 +87,7 @@ impl Training {
         require("lr", self.lr, |&x| x > 0.0 && x.is_finite(), "finite and above 0")?;
         require("momentum", self.momentum, |x| (0.0..1.0).contains(x), "at least 0 and below 1")?;
         require("weight_decay", self.weight_decay, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
+        require("slope_lr", self.slope_lr, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
         require("crop", self.crop, |&c| c <= 1 << 12, "at most 4096")?;
         require("colour", self.colour, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
         if let Some([low, high]) = self.scale {
@@ -108,6 +118,8 @@ mod tests {
             ("momentum", Training { momentum: 1.0, ..good.clone() }),
             ("weight_decay", Training { weight_decay: -1e-3, ..good.clone() }),
             ("weight_decay", Training { weight_decay: f32::NAN, ..good.clone() }),
+            ("slope_lr", Training { slope_lr: -1.0, ..good.clone() }),
+            ("slope_lr", Training { slope_lr: f32::INFINITY, ..good.clone() }),
             ("colour", Training { colour: f32::NAN, ..good.clone() }),
             ("scale", Training { scale: Some([0, 9]), ..good.clone() }),
             ("scale", Training { scale: Some([9, 8]), ..good.clone() }),
