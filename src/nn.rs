@@ -14,6 +14,7 @@ mod parameters;
 mod plan;
 mod profile;
 pub mod reference;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use fold::EPSILON;
 pub use kernels::{Kernels, kernels};
 pub use parameters::{Parameter, Parameters, Role};
 pub use profile::{LayerTime, MemoryUse, Pass};
+pub(crate) use shared::Shared;
 
 use crate::memory::{self, MemoryError};
 use crate::model::{Activation, Model, ModelError, Op};

@@ -2,14 +2,14 @@
 
 use super::{Cost, ViewError, Views, add_softmax};
 use crate::model::{Model, ModelError, Op};
-use crate::nn::{Mode, Net, Parameters};
+use crate::nn::{Mode, Net, Parameters, Shared};
 use rectify_kernels::{Buffer, Dims, Isa, layout};
 
 /// Windows in a batch of the second part. It changes no result.
 const BATCH: usize = 32;
 
-/// Sizes of images that a plan is kept for: planning packs all weights, which takes as long as some images do. Most photos
-/// of a set lie or stand in the same proportions.
+/// Sizes of images that a plan is kept for, with all of its tensors; weights they share. Most photos of a set lie or stand
+/// in the same proportions.
 const SIZES: usize = 4;
 
 /// A part of a net, and its parameters.
@@ -34,6 +34,7 @@ pub(super) struct Maps {
     maps: Part,
     /// Planned for the sizes of the last few images, the last one's behind the others.
     nets: Vec<((usize, usize), Net)>,
+    shared: Shared,
     head: Part,
     head_net: Net,
 }
@@ -58,7 +59,7 @@ impl Maps {
         let (maps, head) = (Part::new(maps, parameters, 0)?, Part::new(head, parameters, count)?);
         let mut head_net = Net::new(&head.model, isa, BATCH, Mode::Inference)?;
         head_net.load(&head.parameters)?;
-        Ok(Maps { isa, maps, nets: Vec::new(), head, head_net })
+        Ok(Maps { isa, maps, nets: Vec::new(), shared: Shared::default(), head, head_net })
     }
 
     /// Adds the probabilities of all views of an image and its mirror image, normalised NCHW.
@@ -76,7 +77,7 @@ impl Maps {
             // The one that has waited longest goes first.
             self.nets.drain(..(self.nets.len() + 1).saturating_sub(SIZES));
             let mut net = Net::new(&model, self.isa, 2, Mode::Inference)?;
-            net.load(&self.maps.parameters)?;
+            net.load_shared(&self.maps.parameters, &mut self.shared)?;
             self.nets.push(((h, w), net));
         }
         let Some((_, net)) = self.nets.last_mut() else { return Err(ViewError::Nothing("net")) };
