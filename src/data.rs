@@ -8,9 +8,11 @@ mod feed;
 pub mod folder;
 pub mod idx;
 mod images;
+pub mod photos;
 mod read;
 pub mod shapes;
 
+pub(crate) use batch::LEVELS;
 pub use batch::{Augment, Epoch, Normalise, batch};
 pub use error::{DataError, FormatError};
 pub use feed::{Feed, Indices};

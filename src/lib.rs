@@ -16,7 +16,10 @@ pub mod optim;
 pub mod problem;
 pub mod rng;
 pub mod schedule;
+pub mod study;
+pub mod summary;
 pub mod train;
+pub mod views;
 
 /// The compute kernels: slices in, slices out.
 pub use rectify_kernels as kernels;

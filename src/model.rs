@@ -46,12 +46,14 @@
 use crate::memory::MemoryError;
 use rectify_kernels::Dims;
 
+mod builtin;
 mod file;
 mod op;
 #[cfg(test)]
 mod tests;
 mod training;
 
+pub use builtin::BUILT_IN;
 pub use op::{Activation, Conv, Op, Pool};
 pub use training::Training;
 
@@ -126,10 +128,25 @@ pub enum ModelError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// There is no net of this name.
-    #[error(
-        "unknown model {0:?}: expected shapes-small, cifar-small, cifar13, e14, a19, iresnet18 or a file whose name ends in .toml"
-    )]
+    #[error("unknown model {0:?}: expected {names} or a file whose name ends in .toml", names = builtin::names())]
     Unknown(String),
+    /// A net takes images of its own size alone.
+    #[error(
+        "layer {layer:?} would read {got} values of an image of {h}×{w}, but has weights for {want}: only a net with a \
+         pyramid (`spp`) or a global pooling layer before it takes images of other sizes"
+    )]
+    Size {
+        /// Name of the layer.
+        layer: String,
+        /// Rows of the image.
+        h: usize,
+        /// Columns of the image.
+        w: usize,
+        /// Values that it would read.
+        got: usize,
+        /// Values that it has weights for.
+        want: usize,
+    },
     /// A file cannot be read.
     #[error("{path}: {source}")]
     Read {
@@ -147,16 +164,6 @@ pub enum ModelError {
         source: Box<ModelError>,
     },
 }
-
-/// The nets that are built in: name and description.
-pub const BUILT_IN: [(&str, &str); 6] = [
-    ("shapes-small", include_str!("model/builtin/shapes-small.toml")),
-    ("cifar-small", include_str!("model/builtin/cifar-small.toml")),
-    ("cifar13", include_str!("model/builtin/cifar13.toml")),
-    ("e14", include_str!("model/builtin/e14.toml")),
-    ("a19", include_str!("model/builtin/a19.toml")),
-    ("iresnet18", include_str!("model/builtin/iresnet18.toml")),
-];
 
 impl Model {
     /// The net that is built in under this name.
@@ -208,6 +215,29 @@ impl Model {
         Ok(model)
     }
 
+    /// The same net, with the same weights, for images of another size: what spatial pyramid pooling and global pooling
+    /// are for (He et al. 2015, section 3).
+    ///
+    /// ```
+    /// let model = rectify::model::Model::built_in("a19")?.at_size(384, 512)?;
+    /// assert_eq!((model.input, model.classes()), ([3, 384, 512], 1000));
+    /// # Ok::<(), rectify::model::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ModelError::Size`] if a fully connected layer has no weights for it, and as [`Model::dims`].
+    pub fn at_size(&self, h: usize, w: usize) -> Result<Model, ModelError> {
+        let model = Model { input: [self.input[0], h, w], ..self.clone() };
+        let (before, after, sources) = (self.dims(1)?, model.dims(1)?, self.sources()?);
+        for (layer, source) in self.layers.iter().zip(sources) {
+            let (want, got) = (before[source.from].plain_len(), after[source.from].plain_len());
+            if matches!(layer.op, Op::Linear { .. }) && got != want {
+                return Err(ModelError::Size { layer: layer.name.clone(), h, w, got, want });
+            }
+        }
+        Ok(model)
+    }
+
     /// Number of classes: channels of the last layer's output; 0 if the layers do not fit together.
     pub fn classes(&self) -> usize {
         self.dims(1).ok().and_then(|all| all.last().map(|d| d.c)).unwrap_or(0)
@@ -248,6 +278,16 @@ impl Model {
     /// [`ModelError::Layer`] naming the first layer that does not fit, [`ModelError::Reference`], [`ModelError::Net`]
     /// if there is no layer, nothing reads one of them, or the output is not one score a class.
     pub fn dims(&self, n: usize) -> Result<Vec<Dims>, ModelError> {
+        let all = self.tensors(n)?;
+        match all[all.len() - 1] {
+            _ if self.parameter_layers() == 0 => Err(ModelError::Net("no layer has weights".into())),
+            Dims { h: 1, w: 1, .. } => Ok(all),
+            d => Err(ModelError::Net(format!("the last layer's output is {}×{}×{}, not one pixel", d.c, d.h, d.w))),
+        }
+    }
+
+    /// As [`Model::dims`], of a part of a net too: its output may have any size.
+    pub(crate) fn tensors(&self, n: usize) -> Result<Vec<Dims>, ModelError> {
         let [c, h, w] = self.input;
         let mut all = vec![Dims { n, c, h, w }];
         if [n, c, h, w].contains(&0) {
@@ -266,11 +306,7 @@ impl Model {
         if let Some(i) = (1..self.layers.len()).find(|&i| !read(i)) {
             return Err(ModelError::Net(format!("nothing reads layer {:?}", self.layers[i - 1].name)));
         }
-        match all[all.len() - 1] {
-            _ if self.parameter_layers() == 0 => Err(ModelError::Net("no layer has weights".into())),
-            Dims { h: 1, w: 1, .. } => Ok(all),
-            d => Err(ModelError::Net(format!("the last layer's output is {}×{}×{}, not one pixel", d.c, d.h, d.w))),
-        }
+        Ok(all)
     }
 
     fn parameter_layers(&self) -> usize {
@@ -282,7 +318,7 @@ impl Model {
     /// # Errors
     /// As [`Model::dims`].
     pub fn multiplications(&self) -> Result<f64, ModelError> {
-        let (dims, sources) = (self.dims(1)?, self.sources()?);
+        let (dims, sources) = (self.tensors(1)?, self.sources()?);
         Ok(self.layers.iter().zip(&sources).map(|(l, s)| l.op.multiplications(dims[s.from])).sum())
     }
 }

@@ -8,18 +8,22 @@ mod affine;
 mod apart;
 mod backward;
 mod fold;
+mod kernels;
 mod node;
 mod parameters;
 mod plan;
 mod profile;
 pub mod reference;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use backward::Descent;
 pub use fold::EPSILON;
+pub use kernels::{Kernels, kernels};
 pub use parameters::{Parameter, Parameters, Role};
 pub use profile::{LayerTime, MemoryUse, Pass};
+pub(crate) use shared::Shared;
 
 use crate::memory::{self, MemoryError};
 use crate::model::{Activation, Model, ModelError, Op};
@@ -104,7 +108,7 @@ impl Net {
     /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory can
     /// hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
-        let dims = model.dims(batch)?;
+        let dims = model.tensors(batch)?;
         let mut len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
         let training = mode == Mode::Training;
         let steps = match (mode, model.untrainable()) {

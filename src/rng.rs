@@ -16,6 +16,8 @@ pub const DROPOUT: u64 = 4;
 pub const SHAPES: u64 = 5;
 /// Stream of a benchmark's tensors.
 pub const BENCH: u64 = 6;
+/// Stream of a study's images and gradients.
+pub const STUDY: u64 = 7;
 
 /// A ChaCha8 generator. Its 256-bit key is the seed, the stream and two counters, each as eight little-endian bytes in
 /// this order; its nonce and its starting position are zero.

@@ -17,7 +17,7 @@ pub use record::{EpochRecord, Event, Slopes, StepRecord, slopes};
 pub use stepper::Stepper;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::data::{Augment, DataError, Dataset, Epoch, Feed, Images, Indices, Normalise};
+use crate::data::{DataError, Dataset, Epoch, Feed, Images, Indices, Normalise};
 use crate::file::FileError;
 use crate::hyper::HyperError;
 use crate::model::{Model, ModelError};
@@ -195,8 +195,7 @@ impl<'d> Trainer<'d> {
         check_progress(&progress, dataset.train.len() / batch, batch)?;
         let evaluator = Evaluator::new(&model, isa)?;
         let stepper = Stepper::resume(&model, isa, batch, progress.seed, (parameters, sgd, progress.steps))?;
-        let augment = Augment { flip: model.training.flip, pad_crop: model.training.crop };
-        let feed = Feed::new(&dataset.train, normalise.clone(), augment);
+        let feed = Feed::new(&dataset.train, normalise.clone(), model.training.augment());
         Ok(Trainer { model, dataset, normalise, stepper, evaluator, progress, feed })
     }
 

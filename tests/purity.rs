@@ -80,3 +80,15 @@ fn the_models_in_the_readme_parse() {
         rectify::model::Model::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     }
 }
+
+#[test]
+fn the_files_that_the_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/paper.md")).unwrap();
+    let named = |word: &&str| ["src/", "kernels/", "tests/"].iter().any(|start| word.starts_with(start));
+    let names: Vec<&str> = text.split('`').filter(named).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(root.join(name).exists(), "docs/paper.md: {name}");
+    }
+}

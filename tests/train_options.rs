@@ -3,6 +3,7 @@
 use rectify::checkpoint::Checkpoint;
 use rectify::data::{self, Normalise};
 use rectify::model::Model;
+use rectify::nn::Role;
 use rectify::train::{StepRecord, Stepper};
 use rectify_kernels::Isa;
 use std::path::Path;
@@ -45,7 +46,7 @@ fn steps_are_those_of_the_weights_and_the_order_that_are_asked_for() {
     let mut stepper = Stepper::new(&model, Isa::best().unwrap(), 20, 9).unwrap();
     // The first three steps once more: the stepper has no other way to these weights.
     let order = rectify::data::Epoch { seed: 9, number: 0 }.order(dataset.train.len() as u32);
-    let augment = data::Augment { flip: model.training.flip, pad_crop: model.training.crop };
+    let augment = model.training.augment();
     let again = success(&at("third"), &["--seed", "9", "--steps", "3", "--step-log", log_arg]);
     assert!(again.to_bytes().unwrap() == start.to_bytes().unwrap(), "the log changes nothing");
     let (mut pixels, mut labels) = (vec![0.0; 20 * dataset.train.image_len()], vec![0; 20]);
@@ -72,6 +73,34 @@ fn steps_are_those_of_the_weights_and_the_order_that_are_asked_for() {
     for (p, before) in end.parameters.iter().zip(start.parameters.iter()) {
         assert!(p.value[..] != before.value[..], "{} has not moved", p.name);
     }
+}
+
+/// The factor is part of a run: slopes of factor 0 stay, in a run that goes on, too; 1 is as if nothing was said.
+#[test]
+fn slopes_learn_at_a_rate_of_their_own() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let plain = success(&at("plain"), &["--steps", "3"]);
+    let one = success(&at("one"), &["--steps", "3", "--slope-lr", "1"]);
+    assert!(plain.to_bytes().unwrap() == one.to_bytes().unwrap());
+    let slopes = |c: &Checkpoint| -> Vec<f32> {
+        c.parameters.iter().filter(|p| p.role == Role::Slopes).flat_map(|p| p.value.to_vec()).collect()
+    };
+    let still = success(&at("still"), &["--steps", "3", "--slope-lr", "0"]);
+    let file = at("still").join("checkpoint.safetensors");
+    let args = ["train", "--resume", file.to_str().unwrap(), "--steps", "5"];
+    let done = Command::new(env!("CARGO_BIN_EXE_rectify")).args(args).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let on = Checkpoint::load(&file).unwrap();
+    assert_eq!((on.progress.steps, on.model.training.slope_lr), (5, 0.0));
+    for checkpoint in [&still, &on] {
+        assert!(slopes(checkpoint).iter().all(|&a| a == 0.25));
+        assert!(checkpoint.parameters[0].value[..] != plain.parameters[0].value[..]);
+    }
+    assert!(slopes(&plain).iter().any(|&a| a != 0.25));
+    let refused = train(&at("wrong"), &["--slope-lr", "-1"]);
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), error.contains("slope_lr = -1: it must be finite")), (Some(2), true), "{error}");
 }
 
 #[test]

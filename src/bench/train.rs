@@ -1,7 +1,7 @@
 //! Training steps: forward, loss, both backward passes and the update.
 
 use super::{BenchError, machine, timing};
-use crate::data::{Augment, Dataset, Epoch, Feed, Images, Indices, Normalise};
+use crate::data::{Dataset, Epoch, Feed, Images, Indices, Normalise};
 use crate::hyper::require;
 use crate::model::Model;
 use crate::nn::{LayerTime, MemoryUse};
@@ -148,7 +148,7 @@ impl<'d> Source<'d> {
         {
             return Err(BenchError::Data { data: data.name.clone(), model: model.name.clone(), batch });
         }
-        let augment = Augment { flip: model.training.flip, pad_crop: model.training.crop };
+        let augment = model.training.augment();
         Ok(Source::Data(Box::new(Feed::new(images, Normalise::of(images)?, augment)), images))
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Times the forward pass of a net with random weights on random images, from NCHW pixels to scores
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A built-in net (shapes-small, cifar-small, cifar13, e14, a19, iresnet18) or a TOML file
+    /// A built-in net (an unknown name lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: String,
     /// Images in a batch

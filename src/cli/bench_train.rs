@@ -1,10 +1,10 @@
 //! `rectify bench-train`: times training steps.
 
 use super::bench::failure;
+use super::data::open;
 use super::train::{fitted, model_failure};
 use super::{Failure, say};
 use rectify::bench::{self, JsonFile, Options, TrainOptions, TrainProfile, TrainRecord};
-use rectify::data;
 use rectify::model::Model;
 use rectify::nn::{LayerTime, Pass};
 use rectify_kernels::Isa;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Times training steps of a net: the median of a few steps, after one that is not timed
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A built-in net (shapes-small, cifar-small, cifar13, e14, a19) or a TOML file
+    /// A built-in net (an unknown name lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: String,
     /// Images to train on, varied as the model says: `shapes`, or a directory as `train` takes it; a built-in net is made to fit
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     options.validate().map_err(failure)?;
     let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
-    let data = args.data.as_deref().map(|data| data::load(data, args.seed)).transpose().map_err(Failure::failed)?;
+    let data = args.data.as_deref().map(|data| open(data, args.seed, &model, false)).transpose()?;
     let model = match &data {
         Some(data) if Model::is_built_in(&args.model) => fitted(&model, data)?,
         _ => model,

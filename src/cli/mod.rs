@@ -7,8 +7,11 @@ use std::{fmt::Display, io::Write, process::ExitCode};
 mod bench;
 mod bench_infer;
 mod bench_train;
+mod data;
 mod eval;
 mod info;
+mod init_study;
+mod model;
 mod train;
 
 /// Trains and runs convolutional nets with learned rectifiers (PReLU) on CPUs, with the same bits everywhere.
@@ -28,6 +31,8 @@ enum Command {
     Bench(bench::Args),
     BenchInfer(bench_infer::Args),
     BenchTrain(bench_train::Args),
+    Model(model::Args),
+    InitStudy(init_study::Args),
     Info(info::Args),
 }
 
@@ -95,6 +100,8 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args),
         Command::BenchInfer(args) => bench_infer::run(args),
         Command::BenchTrain(args) => bench_train::run(args),
+        Command::Model(args) => model::run(args),
+        Command::InitStudy(args) => init_study::run(args),
         Command::Info(args) => info::run(args),
     }
 }

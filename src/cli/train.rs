@@ -1,10 +1,11 @@
 //! `rectify train`: trains a net.
 
+use super::data::{is_folder, open};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
 use rectify::bench::JsonFile;
 use rectify::checkpoint::{Checkpoint, load_parameters};
-use rectify::data::{self, Dataset};
+use rectify::data::Dataset;
 use rectify::init::Init;
 use rectify::model::{Model, ModelError, Training};
 use rectify::schedule::Schedule;
@@ -19,8 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// A built-in net (shapes-small, cifar-small, cifar13, e14, a19), made to fit the data, or a TOML file [default:
-    /// shapes-small]
+    /// A built-in net (an unknown name lists them), made to fit the data, or a TOML file [default: shapes-small]
     #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
     model: Option<String>,
     /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
@@ -45,11 +45,14 @@ pub struct Args {
     /// Weight decay, never on slopes and biases
     #[arg(long, conflicts_with = "resume", allow_hyphen_values = true)]
     weight_decay: Option<f32>,
+    /// Learning rate of slopes, as a multiple of that of all; 0 leaves them as they start
+    #[arg(long, conflicts_with = "resume", value_name = "X", allow_hyphen_values = true)]
+    slope_lr: Option<f32>,
     /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR
     #[arg(long, conflicts_with = "resume")]
     schedule: Option<Schedule>,
-    /// Initial weights: he, he-backward, he-slope or xavier
-    #[arg(long, conflicts_with = "resume", value_parser = init)]
+    /// Initial weights: he, he-backward, he-slope, xavier or gaussian:STD
+    #[arg(long, conflicts_with = "resume")]
     init: Option<Init>,
     /// Start with these weights: a safetensors file with PyTorch's names (features.0.weight), such as a checkpoint
     #[arg(long, conflicts_with_all = ["resume", "init"], value_name = "FILE")]
@@ -60,6 +63,16 @@ pub struct Args {
     /// Shift images by up to this many pixels
     #[arg(long, conflicts_with = "resume", value_name = "PIXELS")]
     crop: Option<usize>,
+    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
+    /// place; the folder's images are then read one by one, each of its own size
+    #[arg(long, conflicts_with = "resume", value_name = "FROM,TO", value_parser = scale)]
+    scale: Option<[u32; 2]>,
+    /// Alter the colours of photos along their principal components by this deviation, such as 0.1
+    #[arg(long, conflicts_with = "resume", value_name = "X", allow_hyphen_values = true)]
+    colour: Option<f32>,
+    /// Leave out photos that cannot be decoded, rather than end with the first
+    #[arg(long)]
+    skip_broken: bool,
     /// Take the images in another random order each epoch, not in that of the data set (true or false)
     #[arg(long, conflicts_with = "resume")]
     shuffle: Option<bool>,
@@ -81,9 +94,9 @@ pub struct Args {
     resume: Option<PathBuf>,
 }
 
-fn init(text: &str) -> Result<Init, String> {
-    let found = Init::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|&(_, init)| init).ok_or_else(|| "expected he, he-backward, he-slope or xavier".into())
+fn scale(text: &str) -> Result<[u32; 2], String> {
+    let parts: Option<Vec<u32>> = text.split(',').map(|part| part.parse().ok()).collect();
+    parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "expected two lengths, such as 256,512".into())
 }
 
 /// A model that cannot be read is a failure; one that makes no sense is wrong usage.
@@ -112,8 +125,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
 fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
     let data = args.data.as_deref().unwrap_or("shapes");
     let Some(file) = &args.resume else {
-        let (model, seed) = (model(args)?, args.seed.unwrap_or(1));
-        let dataset = data::load(data, seed).map_err(Failure::failed)?;
+        let (mut model, seed) = (model(args)?, args.seed.unwrap_or(1));
+        if !is_folder(data) {
+            if args.scale.is_some() || args.colour.is_some() {
+                return Err(Failure::usage(format_args!(
+                    "{data}: --scale and --colour are for photos, in an image folder"
+                )));
+            }
+            // What a net says of photos is of no use then.
+            (model.training.scale, model.training.colour) = (None, 0.0);
+        }
+        let dataset = open(data, seed, &model, args.skip_broken)?;
         let model = if Model::is_built_in(&model.name) && args.model.as_ref().is_none_or(|m| *m == model.name) {
             fitted(&model, &dataset)?
         } else {
@@ -136,7 +158,7 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
         checkpoint.model.training.epochs = epochs;
         checkpoint.model.training.check().map_err(Failure::usage)?;
     }
-    let dataset = data::load(data, checkpoint.progress.seed).map_err(Failure::failed)?;
+    let dataset = open(data, checkpoint.progress.seed, &checkpoint.model, args.skip_broken)?;
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
@@ -154,10 +176,13 @@ fn model(args: &Args) -> Result<Model, Failure> {
         lr: args.lr.unwrap_or(said.lr),
         momentum: args.momentum.unwrap_or(said.momentum),
         weight_decay: args.weight_decay.unwrap_or(said.weight_decay),
+        slope_lr: args.slope_lr.unwrap_or(said.slope_lr),
         schedule: args.schedule.unwrap_or(said.schedule),
         init: args.init.unwrap_or(said.init),
         flip: args.flip.unwrap_or(said.flip),
         crop: args.crop.unwrap_or(said.crop),
+        scale: args.scale.or(said.scale),
+        colour: args.colour.unwrap_or(said.colour),
         shuffle: args.shuffle.unwrap_or(said.shuffle),
     };
     model.training.check().map_err(Failure::usage)?;

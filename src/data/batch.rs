@@ -1,12 +1,13 @@
 //! Batches: normalised images, augmented for training.
 
+use super::photos::{Jitter, Sight, photo_batch};
 use super::{DataError, Images};
 use crate::rng::{self, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Values of a channel's pixels: 0 to 255.
-const LEVELS: usize = 256;
+pub(crate) const LEVELS: usize = 256;
 
 /// Mean and standard deviation of each channel, in units of the full scale: a pixel of 255 is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,14 +20,18 @@ pub struct Normalise {
 }
 
 /// How training images are varied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
     /// Mirror every second image, on average, left to right.
     pub flip: bool,
     /// Widen the image by this many pixels on each side, of the mean colour, and cut the original size out of it at
-    /// a random place.
+    /// a random place. Not of photos, which are larger than the images cut out of them.
     pub pad_crop: usize,
+    /// Scale the shorter side of a photo to a random length between these, see [`Jitter`]; of photos alone.
+    pub scale: Option<[u32; 2]>,
+    /// Alter the colours of a photo, see [`Jitter`]; of photos alone.
+    pub colour: f32,
 }
 
 /// One pass through the training images.
@@ -40,12 +45,15 @@ pub struct Epoch {
 
 impl Normalise {
     /// Mean and standard deviation (of the population) of each channel. The sums are whole numbers; a channel whose
-    /// pixels are all equal, or which has none, gets the standard deviation 1.
+    /// pixels are all equal, or which has none, gets the standard deviation 1. Those of photos are of all training photos.
     ///
     /// # Errors
     /// [`DataError::Length`] if the pixels do not fit the size.
     pub fn of(images: &Images) -> Result<Normalise, DataError> {
         images.check()?;
+        if let Some(set) = &images.photos {
+            return Ok(set.normalise.clone());
+        }
         let plane = images.h.saturating_mul(images.w).max(1);
         let mut sums = vec![(0u64, 0u64); images.c];
         for (i, pixels) in images.pixels.chunks_exact(plane).enumerate() {
@@ -54,12 +62,17 @@ impl Normalise {
             *squares += pixels.iter().map(|&p| u64::from(p) * u64::from(p)).sum::<u64>();
         }
         let count = (images.len() as u128 * plane as u128).max(1);
-        let (mean, std) = sums.into_iter().map(|(sum, squares)| moments(count, sum, squares)).unzip();
+        let (mean, std) = sums.into_iter().map(|(sum, squares)| moments(count, sum.into(), squares.into())).unzip();
         Ok(Normalise { mean, std })
     }
 
-    /// The values of each pixel level: `(level/255 - mean)/std` in f64, rounded once.
-    fn tables(&self, channels: usize) -> Result<Vec<[f32; LEVELS]>, DataError> {
+    /// The values of each pixel level: `(level/255 + shift - mean)/std` in f64, rounded once; channels beyond those of
+    /// `shift` are not shifted.
+    pub(crate) fn tables<const N: usize>(
+        &self,
+        channels: usize,
+        shift: [f64; N],
+    ) -> Result<Vec<[f32; LEVELS]>, DataError> {
         for (what, got) in [("mean", self.mean.len()), ("std", self.std.len())] {
             if got != channels {
                 return Err(DataError::Length { what, got, want: channels });
@@ -75,7 +88,8 @@ impl Normalise {
                 if !(std.is_finite() && std > 0.0) {
                     return Err(wrong("std", std, "finite and positive"));
                 }
-                let value = |level: usize| ((level as f64 / 255.0 - f64::from(mean)) / f64::from(std)) as f32;
+                let shift = shift.get(channel).copied().unwrap_or(0.0);
+                let value = |level: usize| ((level as f64 / 255.0 + shift - f64::from(mean)) / f64::from(std)) as f32;
                 Ok(std::array::from_fn(value))
             })
             .collect()
@@ -83,10 +97,10 @@ impl Normalise {
 }
 
 /// Mean and standard deviation from the number of pixels, their sum and the sum of their squares.
-fn moments(count: u128, sum: u64, squares: u64) -> (f32, f32) {
+pub(super) fn moments(count: u128, sum: u128, squares: u128) -> (f32, f32) {
     let mean = sum as f64 / (count as f64 * 255.0);
     // Variance times count², a whole number: nothing is lost by the subtraction.
-    let spread = (u128::from(squares) * count).saturating_sub(u128::from(sum) * u128::from(sum));
+    let spread = squares.saturating_mul(count).saturating_sub(sum.saturating_mul(sum));
     let std = (spread as f64).sqrt() / (count as f64 * 255.0);
     (mean as f32, if spread == 0 { 1.0 } else { std as f32 })
 }
@@ -148,7 +162,7 @@ impl View {
 /// let epoch = Epoch { seed: 1, number: 0 };
 /// let order = epoch.order(data.train.len() as u32);
 /// let (mut x, mut labels) = (vec![0.0; 8 * 3 * 32 * 32], vec![0; 8]);
-/// let augment = Augment { flip: true, pad_crop: 2 };
+/// let augment = Augment { flip: true, pad_crop: 2, ..Augment::default() };
 /// data::batch(&data.train, &order[..8], &norm, Some((augment, epoch)), &mut x, &mut labels)?;
 /// # Ok::<(), data::DataError>(())
 /// ```
@@ -164,6 +178,14 @@ pub fn batch(
     labels: &mut [u32],
 ) -> Result<(), DataError> {
     images.check()?;
+    if let Some(set) = &images.photos {
+        let varied = |(a, epoch): (Augment, Epoch)| {
+            let jitter = Jitter { scale: a.scale.unwrap_or([set.shorter; 2]), flip: a.flip, colour: a.colour };
+            Sight::Varied(jitter, &set.colours, epoch)
+        };
+        let sight = augment.map_or(Sight::Middle(set.shorter), varied);
+        return photo_batch(&set.photos, indices, (images.h, images.w), norm, sight, out, labels);
+    }
     let (image_len, plane) = (images.image_len(), images.h.saturating_mul(images.w));
     let want = image_len.saturating_mul(indices.len());
     for (what, got, want) in [("out", out.len(), want), ("labels", labels.len(), indices.len())] {
@@ -174,7 +196,7 @@ pub fn batch(
     if let Some(&index) = indices.iter().find(|&&i| i as usize >= images.len()) {
         return Err(DataError::Index { index, samples: images.len() });
     }
-    let tables = norm.tables(images.c)?;
+    let tables = norm.tables(images.c, [])?;
     for (label, &index) in labels.iter_mut().zip(indices) {
         *label = images.labels[index as usize];
     }

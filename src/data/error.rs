@@ -66,6 +66,12 @@ pub enum DataError {
         /// The number of samples.
         samples: usize,
     },
+    /// Photos cannot be seen as was asked.
+    #[error("{why}")]
+    Photos {
+        /// Why not.
+        why: String,
+    },
     /// A mean is not finite, or a standard deviation is not finite and positive.
     #[error("{what} of channel {channel} is {value}: it must be {must}")]
     Normalise {

@@ -20,7 +20,8 @@ pub struct Indices<'a> {
 /// ```
 /// use rectify::data::{self, Augment, Epoch, Feed, Indices, Normalise};
 /// let data = data::load("shapes", 1)?;
-/// let mut feed = Feed::new(&data.train, Normalise::of(&data.train)?, Augment { flip: true, pad_crop: 2 });
+/// let augment = Augment { flip: true, pad_crop: 2, ..Augment::default() };
+/// let mut feed = Feed::new(&data.train, Normalise::of(&data.train)?, augment);
 /// let epoch = Epoch { seed: 1, number: 0 };
 /// let order = epoch.order(16);
 /// let batch = |i: usize| Indices { epoch, images: &order[8 * i..8 * i + 8] };
@@ -114,7 +115,7 @@ mod tests {
     fn batches_are_those_that_are_asked_for_whatever_was_made_ahead() {
         let data = super::super::shapes::dataset(1).train;
         let normalise = Normalise::of(&data).unwrap();
-        let augment = Augment { flip: true, pad_crop: 3 };
+        let augment = Augment { flip: true, pad_crop: 3, ..Augment::default() };
         let epochs = [0, 1].map(|number| Epoch { seed: 5, number });
         let order = epochs[0].order(40);
         let of = |i: usize| Indices { epoch: epochs[i / 4], images: &order[i % 4 * 10..][..10] };

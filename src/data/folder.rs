@@ -61,10 +61,10 @@ fn is_image(name: &OsString) -> bool {
 }
 
 /// The training or the test half: its classes, and each file with its label.
-struct Half {
-    path: PathBuf,
-    classes: Vec<String>,
-    files: Vec<(PathBuf, u32)>,
+pub(super) struct Half {
+    pub path: PathBuf,
+    pub classes: Vec<String>,
+    pub files: Vec<(PathBuf, u32)>,
 }
 
 impl Half {
@@ -111,7 +111,7 @@ impl Half {
             Some(e) => Err(e),
             None => {
                 let labels = self.files.iter().map(|&(_, label)| label).collect();
-                Ok((Images { c: 3, h, w, pixels, labels }, colour.into_inner()))
+                Ok((Images { c: 3, h, w, pixels, labels, photos: None }, colour.into_inner()))
             }
         }
     }
@@ -122,7 +122,7 @@ fn open(path: &Path) -> Result<Picture, DataError> {
 }
 
 /// Stretches a picture to a size, unless it has that.
-fn fit(picture: Picture, h: usize, w: usize) -> Result<Picture, FormatError> {
+pub(super) fn fit(picture: Picture, h: usize, w: usize) -> Result<Picture, FormatError> {
     if (picture.h, picture.w) == (h, w) {
         return Ok(picture);
     }
@@ -150,12 +150,8 @@ fn to_grey(images: &mut Images) {
     images.c = 1;
 }
 
-/// Loads an image folder; the images are decoded by the threads of the current rayon pool, with the same result for any
-/// number of them.
-///
-/// # Errors
-/// [`DataError`], naming the file and what is wrong with it: of several, the first by order.
-pub fn load(folder: &Path) -> Result<Dataset, DataError> {
+/// The files of an image folder, training and test, with equal classes.
+pub(super) fn halves(folder: &Path) -> Result<(Half, Half), DataError> {
     let [train, test, val] = ["train", "test", "val"].map(|name| folder.join(name));
     let there = |path: &Path| path.try_exists().map_err(read::io(path));
     if !there(&train)? {
@@ -172,6 +168,16 @@ pub fn load(folder: &Path) -> Result<Dataset, DataError> {
             return Err(refuse(&lacks.path, format!("holds no folder {class:?}, but {} does", has.path.display())));
         }
     }
+    Ok((train, test))
+}
+
+/// Loads an image folder; the images are decoded by the threads of the current rayon pool, with the same result for any
+/// number of them.
+///
+/// # Errors
+/// [`DataError`], naming the file and what is wrong with it: of several, the first by order.
+pub fn load(folder: &Path) -> Result<Dataset, DataError> {
+    let (train, test) = halves(folder)?;
     // `list` leaves no half without a file.
     let Some((first, _)) = train.files.first() else { return Err(refuse(&train.path, "holds no image")) };
     let first = open(first)?;

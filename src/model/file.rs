@@ -245,7 +245,8 @@ impl Entry {
 }
 
 impl Op {
-    fn kind(&self) -> &'static str {
+    /// The name of its type in a description.
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Op::Conv(..) => "conv",
             Op::Linear { .. } => "linear",

@@ -184,7 +184,7 @@ impl Op {
         }
     }
 
-    pub(super) fn multiplications(&self, d: Dims) -> f64 {
+    pub(crate) fn multiplications(&self, d: Dims) -> f64 {
         match self {
             Op::Conv(conv, _) => Op::conv_shape(conv, d).flops() / 2.0,
             Op::Linear { outputs, .. } => *outputs as f64 * d.plain_len() as f64,

@@ -3,11 +3,14 @@
 use super::backward::{Gradients, kept};
 use super::fold::{self, Grid, Norm};
 use super::profile::{Pass, Spent};
+use super::shared::Loaded;
 use super::{Parameters, Role};
 use crate::model::{Activation, Op};
 use rectify_kernels::conv::{self, Epilogue, Layout, Options};
 use rectify_kernels::linear::{self, LinearShape};
+use rectify_kernels::reference::winograd::Variant;
 use rectify_kernels::{Buffer, Dims, Error, Isa, prelu};
+use std::sync::Arc;
 
 /// A convolution's or a fully connected layer's plan, one arm for each.
 enum Either<C, L> {
@@ -55,6 +58,14 @@ impl Scratch {
     }
 }
 
+/// A buffer of that length to pack into: the one that is there, unless another plan reads it.
+fn own(packed: &mut Arc<Buffer>, len: usize) -> &mut [f32] {
+    if packed.len() != len || Arc::get_mut(packed).is_none() {
+        *packed = Arc::new(Buffer::zeroed(len));
+    }
+    Arc::get_mut(packed).map_or(&mut [], |p| &mut p[..])
+}
+
 /// Elements of a layer's packed weights; a fully connected layer reads them as they are.
 fn packed_len(forward: &Either<conv::Forward, linear::Forward>) -> usize {
     if let Either::Conv(plan) = forward { plan.packed_len() } else { 0 }
@@ -91,7 +102,7 @@ pub(super) struct Spec<'a> {
 /// Where the bias is.
 enum Bias {
     Parameter(usize),
-    Own(Buffer),
+    Own(Arc<Buffer>),
 }
 
 /// A layer with weights, bias and perhaps an activation, and the batch norms that are folded into it.
@@ -109,7 +120,8 @@ pub(super) struct Affine {
     before: Option<Norm>,
     behind: Option<Norm>,
     forward: Either<conv::Forward, linear::Forward>,
-    packed: Buffer,
+    /// Of inference; empty before [`Affine::load`], and where the weights are read as they are.
+    packed: Arc<Buffer>,
     backward: Option<Backward>,
 }
 
@@ -143,8 +155,6 @@ impl Affine {
             }
             _ => return Ok(None),
         };
-        // In training weights change with every step.
-        let packed = Buffer::zeroed(if training { 0 } else { packed_len(&forward) });
         let backward = backward.map(|(data, weights)| {
             let pre = if activation == Activation::None { 0 } else { output.blocked_len() };
             Backward { data, weights, pre: Buffer::zeroed(pre) }
@@ -153,8 +163,9 @@ impl Affine {
         let fixed = if learned.is_some() { None } else { activation.slope().map(|slope| [slope]) };
         let bias = match has_bias && before.is_none() && behind.is_none() {
             true => Bias::Parameter(first + 1),
-            false => Bias::Own(Buffer::zeroed(grid.outputs)),
+            false => Bias::Own(Arc::new(Buffer::zeroed(grid.outputs))),
         };
+        let packed = Arc::new(Buffer::zeroed(0));
         let layer =
             Affine { isa, output, first, bias, learned, fixed, grid, before, behind, forward, packed, backward };
         Ok(Some(layer))
@@ -188,7 +199,7 @@ impl Affine {
         }
         if self.before.is_none() && self.behind.is_none() {
             return match &self.forward {
-                Either::Conv(plan) => plan.pack(weights, &mut self.packed),
+                Either::Conv(plan) => plan.pack(weights, own(&mut self.packed, plan.packed_len())),
                 Either::Linear(_) => Ok(()),
             };
         }
@@ -198,13 +209,35 @@ impl Affine {
         let folded = self.grid.fold(weights, bias, before.as_deref(), behind.as_deref())?;
         match (&self.forward, &before) {
             (Either::Conv(plan), Some(before)) if is_padded(plan) => {
-                plan.pack_padded(&folded.weights, &fold::pads(before)?, &mut self.packed)?;
+                let packed = own(&mut self.packed, plan.packed_len());
+                plan.pack_padded(&folded.weights, &fold::pads(before)?, packed)?;
             }
-            (Either::Conv(plan), _) => plan.pack(&folded.weights, &mut self.packed)?,
-            (Either::Linear(_), _) => self.packed = Buffer::from_slice(&folded.weights),
+            (Either::Conv(plan), _) => {
+                plan.pack(&folded.weights, own(&mut self.packed, plan.packed_len()))?;
+            }
+            (Either::Linear(_), _) => self.packed = Arc::new(Buffer::from_slice(&folded.weights)),
         }
-        self.bias = Bias::Own(Buffer::from_slice(&folded.bias));
+        self.bias = Bias::Own(Arc::new(Buffer::from_slice(&folded.bias)));
         Ok(())
+    }
+
+    /// What the layout of the packed weights depends on, of one layer.
+    pub(super) fn key(&self) -> (Isa, Option<Variant>) {
+        (self.isa, if let Either::Conv(plan) = &self.forward { plan.variant() } else { None })
+    }
+
+    /// What [`Affine::load`] has made.
+    pub(super) fn loaded(&self) -> Loaded {
+        let bias = if let Bias::Own(bias) = &self.bias { Some(bias.clone()) } else { None };
+        Loaded { key: self.key(), packed: self.packed.clone(), bias }
+    }
+
+    /// Takes what another plan of the same layer has loaded.
+    pub(super) fn take(&mut self, loaded: &Loaded) {
+        self.packed = loaded.packed.clone();
+        if let Some(bias) = &loaded.bias {
+            self.bias = Bias::Own(bias.clone());
+        }
     }
 
     fn slopes<'a>(&'a self, parameters: &'a Parameters) -> Option<&'a [f32]> {
@@ -239,12 +272,12 @@ impl Affine {
             None => fixed.as_ref().map(|s| &s[..]),
         };
         let weights = &parameters[*first].value;
-        let own = if let (Either::Conv(plan), Some(_)) = (&*forward, &*backward) {
+        let own: &[f32] = if let (Either::Conv(plan), Some(_)) = (&*forward, &*backward) {
             let packed = &mut scratch.packed[..plan.packed_len()];
             spent.time(Pass::Pack, || plan.pack(weights, packed))?;
             packed
         } else {
-            &mut packed[..]
+            packed
         };
         let epilogue = match (shortcut, slopes, backward) {
             (Some(shortcut), ..) => Epilogue::BiasAdd { bias, shortcut },
@@ -258,7 +291,7 @@ impl Affine {
                 Either::Conv(plan) => plan.run(x, own, epilogue, y, workspace),
                 Either::Linear(plan) => {
                     // Its own are those that a batch norm is folded into.
-                    let weights = if own.is_empty() { weights } else { &*own };
+                    let weights = if own.is_empty() { weights } else { own };
                     plan.run(x, weights, epilogue, y, workspace)
                 }
             }?;

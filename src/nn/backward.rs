@@ -16,7 +16,9 @@ pub struct Descent<'a> {
     pub velocity: &'a mut [Buffer],
     /// For weights.
     pub weights: Rates,
-    /// For biases and slopes.
+    /// For slopes.
+    pub slopes: Rates,
+    /// For biases.
     pub others: Rates,
 }
 
@@ -32,7 +34,11 @@ impl Descent<'_> {
         let got = self.velocity.len().min(self.parameters.len());
         match (self.parameters.get_mut(place), self.velocity.get_mut(place)) {
             (Some(p), Some(velocity)) => {
-                let rates = if p.role == Role::Weight { self.weights } else { self.others };
+                let rates = match p.role {
+                    Role::Weight => self.weights,
+                    Role::Slopes => self.slopes,
+                    _ => self.others,
+                };
                 Ok((&mut p.value, velocity, rates))
             }
             _ => Err(Error::Length { what: "momentum", got, want: place + 1 }),

@@ -71,7 +71,7 @@ impl Parameters {
         model: &Model,
         mut value: impl FnMut(usize, &str, &[usize]) -> Result<Buffer, E>,
     ) -> Result<Parameters, E> {
-        let dims = model.dims(1)?;
+        let dims = model.tensors(1)?;
         let linear = model.layers.iter().position(|l| matches!(l.op, Op::Linear { .. }));
         let classifier = linear.map_or(model.layers.len(), |at| {
             let dropouts = model.layers[..at].iter().rev().take_while(|l| matches!(l.op, Op::Dropout { .. }));

@@ -31,7 +31,7 @@ outputs = 3
 fn images(count: usize, seed: u64) -> Images {
     let mut rng = Rng::new(seed, 99);
     let pixels = (0..count * 3 * 36).map(|_| rng.below(256) as u8).collect();
-    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect() }
+    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect(), photos: None }
 }
 
 fn dataset() -> Dataset {
@@ -188,5 +188,61 @@ fn a_step_is_the_gradients_and_then_the_update() {
                 }
             }
         }
+    }
+}
+
+/// Photos of 10×12 noise pixels, cut to the model's 6×6.
+fn photos(home: &std::path::Path) -> Dataset {
+    use crate::data::photos::{Broken, Photos};
+    use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+    let mut rng = Rng::new(1, 99);
+    for (class, half) in ["a", "b", "c"].into_iter().flat_map(|class| [(class, "train"), (class, "val")]) {
+        let folder = home.join(half).join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..2 {
+            let pixels: Vec<u8> = (0..3 * 10 * 12).map(|_| rng.below(256) as u8).collect();
+            let file = std::fs::File::create(folder.join(format!("{i}.png"))).unwrap();
+            PngEncoder::new(file).write_image(&pixels, 12, 10, ExtendedColorType::Rgb8).unwrap();
+        }
+    }
+    Photos::open(home, Broken::Fatal).unwrap().dataset((6, 6), 8).unwrap()
+}
+
+#[test]
+fn images_are_varied_in_every_way_that_the_model_says() {
+    use crate::data::{Augment, batch};
+    let home = tempfile::tempdir().unwrap();
+    let (isa, memory, photos) = (Isa::best().unwrap(), dataset(), photos(home.path()));
+    let plain = Augment::default();
+    for (data, augment) in [
+        (&memory, plain),
+        (&memory, Augment { flip: true, ..plain }),
+        (&memory, Augment { pad_crop: 2, ..plain }),
+        (&photos, plain),
+        (&photos, Augment { scale: Some([8, 20]), ..plain }),
+        (&photos, Augment { scale: Some([8, 20]), colour: 0.5, ..plain }),
+        (&photos, Augment { scale: Some([8, 20]), flip: true, colour: 0.5, ..plain }),
+    ] {
+        let mut model = Model::parse(MODEL).unwrap();
+        let training = &mut model.training;
+        (training.flip, training.crop) = (augment.flip, augment.pad_crop);
+        (training.scale, training.colour) = (augment.scale, augment.colour);
+        let mut stepper = Stepper::new(&model, isa, 4, 7).unwrap();
+        let (epoch, normalise) = (Epoch { seed: 7, number: 0 }, Normalise::of(&data.train).unwrap());
+        let order = epoch.order(data.train.len() as u32);
+        let (mut pixels, mut labels) = (vec![0.0; 4 * 3 * 36], [0; 4]);
+        let varied = (augment != plain).then_some((augment, epoch));
+        batch(&data.train, &order[..4], &normalise, varied, &mut pixels, &mut labels).unwrap();
+        let want = stepper.step(&pixels, &labels).unwrap().loss / 4.0;
+        let mut losses = Vec::new();
+        let mut trainer = Trainer::new(model, data, 7, isa).unwrap();
+        let mut note = |_: &Trainer<'_>, event: Event<'_>| {
+            if let Event::Step { done, .. } = event {
+                losses.push(done.loss);
+            }
+            Ok(())
+        };
+        trainer.run(Some(1), &AtomicBool::new(false), &mut note).unwrap();
+        assert_eq!(losses, [want], "{augment:?}");
     }
 }

@@ -3,7 +3,7 @@ use super::*;
 /// Twelve images of 2 channels, 5×4 pixels, all pixels different enough to be told apart.
 fn images() -> Images {
     let pixels = (0..12 * 2 * 5 * 4).map(|i| (i * 37 % 251) as u8).collect();
-    Images { c: 2, h: 5, w: 4, pixels, labels: (0..12).map(|i| i % 3).collect() }
+    Images { c: 2, h: 5, w: 4, pixels, labels: (0..12).map(|i| i % 3).collect(), photos: None }
 }
 
 fn plain() -> Normalise {
@@ -48,11 +48,11 @@ fn normalised_images_have_mean_0_and_deviation_1() {
 #[test]
 fn moments_of_known_pixels() {
     let pixels = vec![0, 255, 0, 255, 7, 7, 7, 7];
-    let images = Images { c: 2, h: 2, w: 2, pixels, labels: vec![0] };
+    let images = Images { c: 2, h: 2, w: 2, pixels, labels: vec![0], photos: None };
     let norm = Normalise::of(&images).unwrap();
     assert_eq!((norm.mean[0], norm.std[0]), (0.5, 0.5));
     assert_eq!((norm.mean[1], norm.std[1]), (7.0 / 255.0, 1.0));
-    let none = Images { c: 3, h: 2, w: 2, pixels: vec![], labels: vec![] };
+    let none = Images { c: 3, h: 2, w: 2, pixels: vec![], labels: vec![], photos: None };
     assert_eq!(Normalise::of(&none).unwrap(), Normalise { mean: vec![0.0; 3], std: vec![1.0; 3] });
 }
 
@@ -72,7 +72,7 @@ fn augmentation_flips_and_shifts_within_bounds() {
     let mut seen = std::collections::BTreeSet::new();
     for number in 0..60 {
         let epoch = Epoch { seed: 5, number };
-        let (out, _) = run(&[2], Some((Augment { flip: true, pad_crop: 1 }, epoch)));
+        let (out, _) = run(&[2], Some((Augment { flip: true, pad_crop: 1, ..Augment::default() }, epoch)));
         let out: Vec<f32> = out.iter().map(|v| v.round()).collect();
         let views =
             [false, true].into_iter().flat_map(|f| (-1..=1).flat_map(move |d| (-1..=1).map(move |r| (f, d, r))));
@@ -92,7 +92,7 @@ fn no_augmentation_is_the_plain_image() {
 
 #[test]
 fn a_varied_image_depends_on_seed_epoch_and_index_alone() {
-    let augment = Augment { flip: true, pad_crop: 3 };
+    let augment = Augment { flip: true, pad_crop: 3, ..Augment::default() };
     let at = |seed, number| Some((augment, Epoch { seed, number }));
     let all: Vec<u32> = (0..12).collect();
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -108,7 +108,7 @@ fn a_varied_image_depends_on_seed_epoch_and_index_alone() {
 #[test]
 fn a_padding_wider_than_the_image_can_leave_nothing_of_it() {
     let epoch = Epoch { seed: 1, number: 0 };
-    let (out, _) = run(&[1], Some((Augment { flip: false, pad_crop: usize::MAX }, epoch)));
+    let (out, _) = run(&[1], Some((Augment { pad_crop: usize::MAX, ..Augment::default() }, epoch)));
     assert!(out.iter().all(|&v| v == 0.0));
 }
 
@@ -144,6 +144,6 @@ fn what_does_not_fit_is_refused() {
         let norm = Normalise { mean: vec![0.0, mean], std: vec![1.0, std] };
         assert_eq!(refuse(&good, &[1], &norm, 40, 1), want);
     }
-    let huge = Images { c: usize::MAX, h: usize::MAX, w: 2, pixels: vec![], labels: vec![0] };
+    let huge = Images { c: usize::MAX, h: usize::MAX, w: 2, pixels: vec![], labels: vec![0], photos: None };
     assert!(huge.check().is_err() && huge.image(1).is_none() && Normalise::of(&huge).is_err());
 }

@@ -1,7 +1,7 @@
 //! Pictures from JPEG and PNG files.
 
 use super::FormatError;
-use image::{ImageDecoder, Limits, codecs::png::PngDecoder};
+use image::{DynamicImage, ImageDecoder, Limits, RgbImage, codecs::png::PngDecoder, metadata::Orientation};
 use std::io::Cursor;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
@@ -27,8 +27,9 @@ pub struct Picture {
 
 /// Decodes a JPEG or a PNG of at most `most` pixels, whichever its first bytes say.
 ///
-/// The bytes are the same on every machine. Transparency is dropped; orientation, colour profiles and gamma are not
-/// looked at; 16 bits a channel are rounded to 8.
+/// The bytes are the same on every machine. A JPEG is turned and mirrored as its Exif orientation says; one in CMYK or
+/// YCCK, inverted as Adobe writes it, becomes the product of each ink with black. Transparency is dropped; colour profiles
+/// and gamma are not looked at; 16 bits a channel are rounded to 8.
 ///
 /// # Errors
 /// [`FormatError`] if it is neither, too large, or damaged. A file that lacks its end is damaged. A PNG has checksums;
@@ -76,7 +77,21 @@ fn jpeg(bytes: &[u8], most: usize) -> Result<Picture, FormatError> {
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let mut rgb = vec![0; checked(h, w, most)?];
     decoder.decode_into(&mut rgb).map_err(damaged)?;
-    Ok(Picture { h, w, grey, rgb })
+    let picture = Picture { h, w, grey, rgb };
+    match decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)) {
+        None | Some(Orientation::NoTransforms) => Ok(picture),
+        Some(orientation) => turn(picture, orientation),
+    }
+}
+
+/// Turns and mirrors a picture as whoever took it held the camera.
+fn turn(picture: Picture, orientation: Orientation) -> Result<Picture, FormatError> {
+    let Picture { h, w, grey, rgb } = picture;
+    let (got, want) = (rgb.len() as u64, 3 * h as u64 * w as u64);
+    let image = RgbImage::from_raw(w as u32, h as u32, rgb).ok_or(FormatError::Size { got, want })?;
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    Ok(Picture { h: image.height() as usize, w: image.width() as usize, grey, rgb: image.into_rgb8().into_raw() })
 }
 
 /// Whether the marker of a JPEG's end is reached. Without this, a file whose last row of blocks is cut off would pass.

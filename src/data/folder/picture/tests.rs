@@ -5,6 +5,8 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 const COLOUR: &[u8] = include_bytes!("colour.jpg");
 /// The same in grey, progressive.
 const GREY: &[u8] = include_bytes!("grey.jpg");
+/// The colours of the first in CMYK, as Pillow and libjpeg write it.
+const CMYK: &[u8] = include_bytes!("cmyk.jpg");
 /// 20×18 pixels with transparency.
 const ALPHA: &[u8] = include_bytes!("alpha.png");
 
@@ -23,6 +25,63 @@ fn a_jpeg_decodes_to_these_bytes() {
     assert_eq!((picture.h, picture.w, picture.grey), (18, 20, true));
     let planes = include_bytes!("grey.bytes").iter().flat_map(|&v| [v; 3]).collect::<Vec<_>>();
     assert_eq!(picture.rgb, planes);
+}
+
+#[test]
+fn inks_become_colours() {
+    let picture = decode(CMYK, 360).unwrap();
+    assert_eq!((picture.h, picture.w, picture.grey), (18, 20, false));
+    // Lost to another conversion and another compression: 6 levels in Pillow's hands, too.
+    let worst = picture.rgb.iter().zip(include_bytes!("colour.rgb")).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(worst <= Some(8), "{worst:?}");
+}
+
+/// A JPEG with an Exif orientation, in either order of bytes.
+fn oriented(orientation: u16, big: bool) -> Vec<u8> {
+    let two = |v: u16| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let four = |v: u32| if big { v.to_be_bytes() } else { v.to_le_bytes() };
+    let mut exif = b"Exif\0\0".to_vec();
+    exif.extend(if big { b"MM" } else { b"II" });
+    exif.extend(
+        [&two(42)[..], &four(8), &two(1), &two(0x112), &two(3), &four(1), &two(orientation), &two(0), &four(0)]
+            .concat(),
+    );
+    let len = (exif.len() as u16 + 2).to_be_bytes();
+    [&COLOUR[..2], &[0xff, 0xe1], &len, &exif, &COLOUR[2..]].concat()
+}
+
+#[test]
+fn pictures_are_turned_as_their_orientation_says() {
+    let plain = decode(COLOUR, 360).unwrap();
+    let at = |p: &Picture, row: usize, column: usize| p.rgb[3 * (row * p.w + column)..][..3].to_vec();
+    // Where the stored first row and first column are to be seen (Exif 2.3, section 4.6.4): the pixel that is to be shown
+    // at a place, from the stored ones.
+    type From = fn(usize, usize) -> (usize, usize);
+    let turned: [From; 8] = [
+        |r, c| (r, c),
+        |r, c| (r, 19 - c),
+        |r, c| (17 - r, 19 - c),
+        |r, c| (17 - r, c),
+        |r, c| (c, r),
+        |r, c| (17 - c, r),
+        |r, c| (17 - c, 19 - r),
+        |r, c| (c, 19 - r),
+    ];
+    for (from, orientation) in turned.into_iter().zip(1..) {
+        for big in [false, true] {
+            let picture = decode(&oriented(orientation, big), 360).unwrap();
+            let size = if orientation < 5 { (18, 20) } else { (20, 18) };
+            assert_eq!((picture.h, picture.w), size, "{orientation}");
+            for (row, column) in (0..picture.h).flat_map(|r| (0..picture.w).map(move |c| (r, c))) {
+                let (r, c) = from(row, column);
+                assert_eq!(at(&picture, row, column), at(&plain, r, c), "{orientation}: {row}, {column}");
+            }
+        }
+    }
+    // What is no orientation is none.
+    for orientation in [0, 9, 0xffff] {
+        assert_eq!(decode(&oriented(orientation, true), 360).unwrap(), plain);
+    }
 }
 
 #[test]
