@@ -1,6 +1,6 @@
 //! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor, and
 //! all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these layers do: a
-//! training step reads the weights twice and, with [`BackwardWeights::step`], updates them and their momentum in one pass.
+//! training step reads the weights three times, the last time to update them and their momentum ([`BackwardWeights::step`]).
 //!
 //! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
 //! convolution of one pixel. An input of more than a pixel is flattened into the workspace first.

@@ -10,6 +10,8 @@ use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 /// Images and outputs of the largest tile.
 const IMAGES: usize = 6;
 const OUTPUTS: usize = 4;
+/// Outputs of a tile of one image: more rows than this may share a cache set.
+const ROWS: usize = 8;
 
 /// Forward: `y = epilogue(W·x)`.
 #[derive(Debug, Clone)]
@@ -109,7 +111,12 @@ impl Kernel for Block<'_> {
         let inputs = self.shape.inputs();
         let rows = LANES.min(outputs - self.block * LANES);
         let wide = S::TILE_VECTORS >= OUTPUTS;
-        let (most_rows, most_images) = if wide { (OUTPUTS, IMAGES) } else { (2, 3) };
+        let (most_rows, most_images) = match (wide, n) {
+            (true, 1) => (ROWS, 1),
+            (true, _) => (OUTPUTS, IMAGES),
+            (false, 1) => (OUTPUTS, 1),
+            (false, _) => (2, 3),
+        };
         if rows < LANES {
             self.sums.fill(0.0);
         }
@@ -124,6 +131,8 @@ impl Kernel for Block<'_> {
                     // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run` has checked.
                     unsafe {
                         match (height, images) {
+                            (ROWS, 1) if wide => self.tile::<S, ROWS, 1>(s, tile),
+                            (OUTPUTS, 1) if !wide => self.tile::<S, OUTPUTS, 1>(s, tile),
                             (OUTPUTS, 6) if wide => self.tile::<S, OUTPUTS, 6>(s, tile),
                             (OUTPUTS, 5) if wide => self.tile::<S, OUTPUTS, 5>(s, tile),
                             (OUTPUTS, 4) if wide => self.tile::<S, OUTPUTS, 4>(s, tile),
@@ -175,9 +184,6 @@ impl Block<'_> {
                     v[j] = s.load(x[j].add(k));
                 }
                 for i in 0..I {
-                    if image == 0 {
-                        s.prefetch(w[i].wrapping_add(k + CHUNK));
-                    }
                     let w = s.load(w[i].add(k));
                     for j in 0..J {
                         acc[i][j] = s.fma(v[j], w, acc[i][j]);
