@@ -25,6 +25,7 @@ pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
+use crate::error::check_len;
 use crate::{ConvShape, Dims, Error};
 
 /// What happens to the sums before they are stored.
@@ -57,6 +58,39 @@ pub enum Epilogue<'a> {
         /// The pre-activation, blocked like the output.
         pre: &'a mut [f32],
     },
+}
+
+/// What an [`Epilogue`] is made of.
+pub(crate) struct Parts<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub slopes: Option<&'a [f32]>,
+    pub shortcut: Option<&'a [f32]>,
+    pub pre: Option<&'a mut [f32]>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Its parts, for an output of `channels` channels and `len` elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`] of a part that does not fit.
+    pub(crate) fn parts(self, channels: usize, len: usize) -> Result<Parts<'a>, Error> {
+        let none = Parts { bias: None, slopes: None, shortcut: None, pre: None };
+        let parts = match self {
+            Epilogue::None => none,
+            Epilogue::Bias(bias) => Parts { bias: Some(bias), ..none },
+            Epilogue::BiasPrelu { bias, slopes } => Parts { bias: Some(bias), slopes: Some(slopes), ..none },
+            Epilogue::BiasPreluKeep { bias, slopes, pre } => {
+                Parts { bias: Some(bias), slopes: Some(slopes), pre: Some(pre), ..none }
+            }
+            Epilogue::BiasAdd { bias, shortcut } => Parts { bias: Some(bias), shortcut: Some(shortcut), ..none },
+        };
+        let fits = |what, part: Option<usize>, want| part.map_or(Ok(()), |got| check_len(what, got, want));
+        fits("bias", parts.bias.map(<[f32]>::len), channels)?;
+        parts.slopes.map_or(Ok(()), |slopes| check_channels("slopes", slopes.len(), channels))?;
+        fits("pre-activation", parts.pre.as_ref().map(|pre| pre.len()), len)?;
+        fits("shortcut", parts.shortcut.map(<[f32]>::len), len)?;
+        Ok(parts)
+    }
 }
 
 /// Choices beside the shape. None but the algorithm changes a result.
@@ -125,6 +159,6 @@ pub struct Blocking {
 }
 
 /// Checks the length of a per-channel parameter that may be shared by all channels.
-pub(crate) fn check_channels(what: &'static str, got: usize, channels: usize) -> Result<(), Error> {
-    if got == 1 { Ok(()) } else { crate::error::check_len(what, got, channels) }
+fn check_channels(what: &'static str, got: usize, channels: usize) -> Result<(), Error> {
+    if got == 1 { Ok(()) } else { check_len(what, got, channels) }
 }

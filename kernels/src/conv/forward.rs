@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Algorithm, Epilogue, Layout, Options, check_channels};
+use super::{Algorithm, Epilogue, Layout, Options, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
 use crate::{ConvShape, Error, Isa, LANES, blocks};
@@ -177,26 +177,7 @@ impl Forward {
         check_len("packed weights", packed.len(), self.packed_len())?;
         check_len("y", y.len(), self.output.len(&s.output()))?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (mut bias, mut slopes, mut pre, mut shortcut) = (None, None, None, None);
-        match epilogue {
-            Epilogue::None => {}
-            Epilogue::Bias(b) => bias = Some(b),
-            Epilogue::BiasPrelu { bias: b, slopes: a } => (bias, slopes) = (Some(b), Some(a)),
-            Epilogue::BiasPreluKeep { bias: b, slopes: a, pre: p } => (bias, slopes, pre) = (Some(b), Some(a), Some(p)),
-            Epilogue::BiasAdd { bias: b, shortcut: s } => (bias, shortcut) = (Some(b), Some(s)),
-        }
-        if let Some(bias) = bias {
-            check_len("bias", bias.len(), s.oc)?;
-        }
-        if let Some(slopes) = slopes {
-            check_channels("slopes", slopes.len(), s.oc)?;
-        }
-        if let Some(pre) = &pre {
-            check_len("pre-activation", pre.len(), y.len())?;
-        }
-        if let Some(shortcut) = shortcut {
-            check_len("shortcut", shortcut.len(), y.len())?;
-        }
+        let Parts { bias, slopes, shortcut, pre } = epilogue.parts(s.oc, y.len())?;
         let (packed, pads) = packed.split_at(self.weights_len());
         let call = Call { x, packed, pads, y, bias, slopes, shortcut, pre };
         match &self.kind {

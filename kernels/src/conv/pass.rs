@@ -17,7 +17,7 @@ const BAND_PIXELS: usize = 192;
 /// Output rows that a band should have at least: the rows around a band are read twice.
 const BAND_ROWS: usize = 4;
 
-/// Elements that the copy of a planar band should have at most: 256 KiB.
+/// Elements that the copy of a planar band should have at most: 512 KiB.
 const PLANAR_BAND: usize = 1 << 17;
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
 const PLANAR_CHANNELS: usize = 8;

@@ -1,7 +1,7 @@
 //! The forward pass: each weight is read once.
 
 use super::{LinearShape, Matrix, common};
-use crate::conv::{Epilogue, check_channels};
+use crate::conv::{Epilogue, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
@@ -50,18 +50,7 @@ impl Forward {
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("y", y.len(), s.output().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (mut bias, mut slopes, mut pre, mut shortcut) = (None, None, None, None);
-        match epilogue {
-            Epilogue::None => {}
-            Epilogue::Bias(b) => bias = Some(b),
-            Epilogue::BiasPrelu { bias: b, slopes: a } => (bias, slopes) = (Some(b), Some(a)),
-            Epilogue::BiasPreluKeep { bias: b, slopes: a, pre: p } => (bias, slopes, pre) = (Some(b), Some(a), Some(p)),
-            Epilogue::BiasAdd { bias: b, shortcut: s } => (bias, shortcut) = (Some(b), Some(s)),
-        }
-        bias.map_or(Ok(()), |b: &[f32]| check_len("bias", b.len(), s.outputs))?;
-        slopes.map_or(Ok(()), |a: &[f32]| check_channels("slopes", a.len(), s.outputs))?;
-        pre.as_ref().map_or(Ok(()), |p: &&mut [f32]| check_len("pre-activation", p.len(), y.len()))?;
-        shortcut.map_or(Ok(()), |s: &[f32]| check_len("shortcut", s.len(), y.len()))?;
+        let Parts { bias, slopes, shortcut, pre } = epilogue.parts(s.outputs, y.len())?;
         let (flat, scratch) = workspace.split_at_mut(s.flat_len());
         let x = s.flatten(self.isa, x, flat)?;
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
