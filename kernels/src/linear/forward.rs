@@ -10,8 +10,8 @@ use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 /// Images and outputs of the largest tile.
 const IMAGES: usize = 6;
 const OUTPUTS: usize = 4;
-/// Outputs of a tile of one image: more rows than this may share a cache set.
-const ROWS: usize = 8;
+/// Inputs that a block walks at a time when there are several images: its weights stay in the second level.
+const SPAN: usize = 4 * CHUNK;
 
 /// Forward: `y = epilogue(W·x)`.
 #[derive(Debug, Clone)]
@@ -99,46 +99,63 @@ impl Kernel for Block<'_> {
         let LinearShape { n, outputs, .. } = *self.shape;
         let inputs = self.shape.inputs();
         let rows = LANES.min(outputs - self.block * LANES);
-        let wide = S::TILE_VECTORS >= OUTPUTS;
-        let (most_rows, most_images) = match (wide, n) {
-            (true, 1) => (ROWS, 1),
-            (true, _) => (OUTPUTS, IMAGES),
-            (false, 1) => (OUTPUTS, 1),
-            (false, _) => (2, 3),
-        };
         if rows < LANES {
             self.sums.fill(0.0);
         }
-        for first in (0..inputs).step_by(CHUNK) {
-            let len = CHUNK.min(inputs - first);
-            let mut row = 0;
-            while row < rows {
-                let height = if rows - row >= most_rows { most_rows } else { 1 };
-                for image in (0..n).step_by(most_images) {
-                    let images = most_images.min(n - image);
-                    let tile = Tile { row, image, first, len };
-                    // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run` has checked.
-                    unsafe {
-                        match (height, images) {
-                            (ROWS, 1) if wide => self.tile::<S, ROWS, 1>(s, tile),
-                            (OUTPUTS, 1) if !wide => self.tile::<S, OUTPUTS, 1>(s, tile),
-                            (OUTPUTS, 6) if wide => self.tile::<S, OUTPUTS, 6>(s, tile),
-                            (OUTPUTS, 5) if wide => self.tile::<S, OUTPUTS, 5>(s, tile),
-                            (OUTPUTS, 4) if wide => self.tile::<S, OUTPUTS, 4>(s, tile),
-                            (OUTPUTS, 3) if wide => self.tile::<S, OUTPUTS, 3>(s, tile),
-                            (OUTPUTS, 2) if wide => self.tile::<S, OUTPUTS, 2>(s, tile),
-                            (OUTPUTS, _) if wide => self.tile::<S, OUTPUTS, 1>(s, tile),
-                            (2, 3) => self.tile::<S, 2, 3>(s, tile),
-                            (2, 2) => self.tile::<S, 2, 2>(s, tile),
-                            (2, _) => self.tile::<S, 2, 1>(s, tile),
-                            _ => (image..image + images).for_each(|image| {
-                                self.tile::<S, 1, 1>(s, Tile { image, ..tile });
-                            }),
-                        }
+        // The first image walks the rows as fast as memory gives them; the others find them in the cache.
+        let span = if n == 1 { inputs.max(1) } else { SPAN };
+        for first in (0..inputs).step_by(span) {
+            let len = span.min(inputs - first);
+            for row in (0..rows).step_by(OUTPUTS) {
+                // SAFETY: rows, image and inputs of the tile are of the shape, whose lengths `run` has checked.
+                unsafe {
+                    match rows - row {
+                        OUTPUTS.. => self.tile::<S, OUTPUTS, 1>(s, Tile { row, image: 0, first, len }),
+                        left => (row..row + left).for_each(|row| {
+                            self.tile::<S, 1, 1>(s, Tile { row, image: 0, first, len });
+                        }),
                     }
                 }
-                row += height;
             }
+            for chunk in (first..first + len).step_by(CHUNK) {
+                self.others(s, rows, chunk, CHUNK.min(first + len - chunk));
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// All rows and all images but the first, for one chunk.
+    #[inline(always)]
+    fn others<S: Simd>(&mut self, s: S, rows: usize, first: usize, len: usize) {
+        let n = self.shape.n;
+        let wide = S::TILE_VECTORS >= OUTPUTS;
+        let (most_rows, most_images) = if wide { (OUTPUTS, IMAGES) } else { (2, 3) };
+        let mut row = 0;
+        while row < rows {
+            let height = if rows - row >= most_rows { most_rows } else { 1 };
+            for image in (1..n).step_by(most_images) {
+                let images = most_images.min(n - image);
+                let tile = Tile { row, image, first, len };
+                // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run` has checked.
+                unsafe {
+                    match (height, images) {
+                        (OUTPUTS, 6) if wide => self.tile::<S, OUTPUTS, 6>(s, tile),
+                        (OUTPUTS, 5) if wide => self.tile::<S, OUTPUTS, 5>(s, tile),
+                        (OUTPUTS, 4) if wide => self.tile::<S, OUTPUTS, 4>(s, tile),
+                        (OUTPUTS, 3) if wide => self.tile::<S, OUTPUTS, 3>(s, tile),
+                        (OUTPUTS, 2) if wide => self.tile::<S, OUTPUTS, 2>(s, tile),
+                        (OUTPUTS, _) => self.tile::<S, OUTPUTS, 1>(s, tile),
+                        (2, 3) => self.tile::<S, 2, 3>(s, tile),
+                        (2, 2) => self.tile::<S, 2, 2>(s, tile),
+                        (2, _) => self.tile::<S, 2, 1>(s, tile),
+                        _ => (image..image + images).for_each(|image| {
+                            self.tile::<S, 1, 1>(s, Tile { image, ..tile });
+                        }),
+                    }
+                }
+            }
+            row += height;
         }
     }
 }
@@ -153,47 +170,62 @@ struct Tile {
 }
 
 impl Block<'_> {
-    /// The chains of one chunk for `I` outputs and `J` images, added to what the chunks before have left.
+    /// The chains of the tile's chunks for `I` outputs and `J` images, added to what the chunks before have left.
     ///
     /// # Safety
-    /// The tile must lie within the block, the images and the inputs.
+    /// The tile must lie within the block, the images and the inputs, and begin with a chunk.
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize>(&mut self, s: S, tile: Tile) {
         let (inputs, Tile { row, image, first, len }) = (self.shape.inputs(), tile);
         let (w, x) = (self.weights.as_ptr(), self.x.values.as_ptr());
-        let mut acc = [[s.zero(); J]; I];
-        // SAFETY: rows of the weights and of the inputs, from `first` on `len` long, by the caller's promise.
-        unsafe {
-            let w: [*const f32; I] = std::array::from_fn(|i| w.add((self.block * LANES + row + i) * inputs + first));
-            let x: [*const f32; J] = std::array::from_fn(|j| x.add((image + j) * self.x.stride + first));
-            let whole = len / LANES * LANES;
-            for k in (0..whole).step_by(LANES) {
-                let mut v = [s.zero(); J];
+        let (sums, _) = self.sums.as_chunks_mut::<LANES>();
+        let mut sum = [[s.zero(); J]; I];
+        if first > 0 {
+            for i in 0..I {
                 for j in 0..J {
-                    v[j] = s.load(x[j].add(k));
-                }
-                for i in 0..I {
-                    let w = s.load(w[i].add(k));
-                    for j in 0..J {
-                        acc[i][j] = s.fma(v[j], w, acc[i][j]);
-                    }
-                }
-            }
-            if whole < len {
-                for j in 0..J {
-                    let v = s.load_first(x[j].add(whole), len - whole);
-                    for i in 0..I {
-                        acc[i][j] = s.fma(v, s.load_first(w[i].add(whole), len - whole), acc[i][j]);
-                    }
+                    sum[i][j] = s.vector(&sums[(image + j) * LANES + row + i]);
                 }
             }
         }
-        let (sums, _) = self.sums.as_chunks_mut::<LANES>();
+        for start in (first..first + len).step_by(CHUNK) {
+            let len = CHUNK.min(first + len - start);
+            let mut acc = [[s.zero(); J]; I];
+            // SAFETY: rows of the weights and of the inputs, from `start` on `len` long, by the caller's promise.
+            unsafe {
+                let w: [*const f32; I] =
+                    std::array::from_fn(|i| w.add((self.block * LANES + row + i) * inputs + start));
+                let x: [*const f32; J] = std::array::from_fn(|j| x.add((image + j) * self.x.stride + start));
+                let whole = len / LANES * LANES;
+                for k in (0..whole).step_by(LANES) {
+                    let mut v = [s.zero(); J];
+                    for j in 0..J {
+                        v[j] = s.load(x[j].add(k));
+                    }
+                    for i in 0..I {
+                        let w = s.load(w[i].add(k));
+                        for j in 0..J {
+                            acc[i][j] = s.fma(v[j], w, acc[i][j]);
+                        }
+                    }
+                }
+                if whole < len {
+                    for j in 0..J {
+                        let v = s.load_first(x[j].add(whole), len - whole);
+                        for i in 0..I {
+                            acc[i][j] = s.fma(v, s.load_first(w[i].add(whole), len - whole), acc[i][j]);
+                        }
+                    }
+                }
+            }
+            for i in 0..I {
+                for j in 0..J {
+                    sum[i][j] = if start == 0 { acc[i][j] } else { s.add(sum[i][j], acc[i][j]) };
+                }
+            }
+        }
         for i in 0..I {
             for j in 0..J {
-                let to = &mut sums[(image + j) * LANES + row + i];
-                let sum = if first == 0 { acc[i][j] } else { s.add(s.vector(to), acc[i][j]) };
-                s.write(to, sum);
+                s.write(&mut sums[(image + j) * LANES + row + i], sum[i][j]);
             }
         }
     }

@@ -87,6 +87,11 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
+    // The forward pass walks 2,048 inputs at a time, six images a tile behind the first.
+    for (n, c, outputs) in [(1, 4700, 19), (3, 2047, 18), (8, 2049, 17), (15, 4608, 5)] {
+        let s = LinearShape { n, c, h: 1, w: 1, outputs };
+        check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
+    }
     // Trees of groups of images: 1 to 5 groups and 16.
     for n in [8, 16, 24, 32, 40, 41, 128] {
         let s = LinearShape { n, c: 70, h: 1, w: 1, outputs: 6 };
