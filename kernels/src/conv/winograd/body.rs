@@ -36,6 +36,8 @@ struct Products {
     x: *const f32,
     w: *const f32,
     m: *mut f32,
+    /// Distance of the weights of blocks of output channels.
+    stream: usize,
     /// Two to this power phases take part.
     shift: u32,
 }
@@ -123,15 +125,16 @@ impl Body<'_> {
     /// The products of each position, summed over the input channels.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
-        let (n, depth) = (self.plan.variant.n(), self.plan.depth());
+        let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len());
         for position in 0..n * n {
             let at = [position / n, position % n];
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
-                let w = (panel.start + start) * self.plan.block_len() + depth.before(at) * LANES;
+                let w = (panel.start + start) * stream + depth.before(at) * LANES;
                 let products = Products {
                     x: self.v.wrapping_add(position * self.geometry.position).cast_const(),
                     w: self.call.packed[w..].as_ptr(),
                     m: self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position),
+                    stream,
                     shift: depth.phases(at).trailing_zeros(),
                 };
                 // SAFETY: the caller's promise.
@@ -180,28 +183,29 @@ impl Body<'_> {
         s: S,
         segments: Range<usize>,
         ahead: Range<usize>,
-        Products { x, w, m, shift }: Products,
+        Products { x, w, m, stream, shift }: Products,
     ) {
         let first = segments.start == 0;
         let next = x.wrapping_add(I * LANES);
         let x = std::array::from_fn(|i| x.wrapping_add(i * LANES));
         let channels = self.plan.input.c;
+        let depth = if shift == 0 { channels } else { (self.plan.in_blocks() * LANES) << shift };
         // The next position's weights follow.
-        let far = w.wrapping_add((if shift == 0 { channels } else { self.plan.in_blocks() * LANES << shift }) * LANES);
+        let far = w.wrapping_add(depth * LANES);
         let runs = segments.map(|q| {
             // The next tiles' inputs lie too far apart for the processor to guess.
             (0..I).for_each(|i| s.prefetch(next.wrapping_add(q * self.geometry.block + i * LANES)));
             // And the next position's weights should have come from memory before the last of these tiles is done.
             for k in ahead.clone() {
                 let at = (q * LANES + k) * LANES;
-                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * self.plan.block_len() + at)));
+                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * stream + at)));
             }
             let len = LANES.min(channels - (q >> shift) * LANES);
             Run { x: q * self.geometry.block, w: q * LANES * LANES, len }
         });
         // SAFETY: the caller's promise.
         unsafe {
-            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, self.plan.block_len());
+            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream);
             for (i, row) in acc.iter().enumerate() {
                 for (j, &sum) in row.iter().enumerate() {
                     let to = m.add(j * self.geometry.block + i * LANES);
