@@ -150,6 +150,10 @@ fn check_winograd(s: &ConvShape) {
     let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
     let dy = noise(s.output().plain_len(), 5);
     for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
+        if s.kh > 3 && algorithm == Algorithm::WinogradAccurate {
+            assert!(algorithm.variant(s).is_err());
+            continue;
+        }
         check_forward(s, algorithm, &x, &w);
         if s.stride_h > 1 {
             // Gradients take stride 1.

@@ -54,9 +54,9 @@ impl Algorithm {
             Algorithm::WinogradAccurate => true,
         };
         let variant = match (shape.stride_h, shape.kh) {
+            (2, _) if accurate => Variant::F3x3S2,
             (2, 4) => Variant::F4x4S2,
             (2, 5) => Variant::F4x5S2,
-            (2, _) if accurate => Variant::F3x3S2,
             (2, _) => Variant::F4x3S2,
             (_, 2) => Variant::F3x2,
             _ if accurate => Variant::F2x3,

@@ -24,6 +24,11 @@ const A: f32 = std::f64::consts::SQRT_2 as f32;
 const B: f32 = std::f64::consts::FRAC_1_SQRT_2 as f32;
 const A3: f32 = 2.0 * A;
 const B3: f32 = 0.5 * B;
+/// The points ±11/8 and ±7/16, and their powers, which are exact.
+const P: f32 = 1.375;
+const Q: f32 = 0.4375;
+const P2: f32 = P * P;
+const Q2: f32 = Q * Q;
 
 /// `Bᵀ d` for the points 0, ±1, ∞.
 #[inline(always)]
@@ -175,22 +180,21 @@ impl Line<5, 5> for F4x2 {
     #[inline(always)]
     fn line<S: Simd>(s: S, d: [S::V; 5]) -> [S::V; 5] {
         let [y0, y1, y2, y3]: [S::V; 4] = Self::line(s, [d[0], d[1], d[2], d[3]]);
-        [y0, y1, y2, y3, s.fma(s.splat(-2.5), d[2], s.add(d[0], d[4]))]
+        [y0, y1, y2, y3, s.fma(s.splat(-P2 - Q2), d[2], s.fma(s.splat(P2 * Q2), d[0], d[4]))]
     }
 }
 
 impl Line<4, 4> for F4x2 {
     #[inline(always)]
     fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
-        let half = s.splat(-0.5);
-        let (even, odd) = (s.fma(half, d[0], d[2]), s.fma(half, d[1], d[3]));
-        let two = s.splat(-2.0);
-        let (even2, odd2) = (s.fma(two, d[0], d[2]), s.fma(two, d[1], d[3]));
+        let (p2, q2) = (s.splat(-P2), s.splat(-Q2));
+        let (even, odd) = (s.fma(q2, d[0], d[2]), s.fma(q2, d[1], d[3]));
+        let (even2, odd2) = (s.fma(p2, d[0], d[2]), s.fma(p2, d[1], d[3]));
         [
-            s.fma(s.splat(A), even, odd),
-            s.fma(s.splat(-A), even, odd),
-            s.fma(s.splat(B), even2, odd2),
-            s.fma(s.splat(-B), even2, odd2),
+            s.fma(s.splat(P), even, odd),
+            s.fma(s.splat(-P), even, odd),
+            s.fma(s.splat(Q), even2, odd2),
+            s.fma(s.splat(-Q), even2, odd2),
         ]
     }
 }
@@ -202,9 +206,9 @@ impl Line<5, 4> for F4x2 {
         let (sum2, difference2) = (s.add(m[2], m[3]), s.sub(m[2], m[3]));
         [
             s.add(sum, sum2),
-            s.fma(s.splat(B), difference2, s.mul(s.splat(A), difference)),
-            s.fma(s.splat(0.5), sum2, s.mul(s.splat(2.0), sum)),
-            s.fma(s.splat(A3), difference, s.fma(s.splat(B3), difference2, m[4])),
+            s.fma(s.splat(Q), difference2, s.mul(s.splat(P), difference)),
+            s.fma(s.splat(Q2), sum2, s.mul(s.splat(P2), sum)),
+            s.fma(s.splat(P2 * P), difference, s.fma(s.splat(Q2 * Q), difference2, m[4])),
         ]
     }
 }

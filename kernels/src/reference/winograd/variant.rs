@@ -2,6 +2,11 @@
 
 use num_traits::Float;
 
+/// The points ±11/8 and ±7/16 of the two-tap kernels of a stride. Their powers are exact in `f32`; errors are half those
+/// that ±√2 and ±√2/2 give there.
+const P: f64 = 1.375;
+const Q: f64 = 0.4375;
+
 /// Which Winograd algorithm: the tile of outputs, the kernel, the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
@@ -99,13 +104,11 @@ impl Variant {
                 &[-2.0 / 3.0, 2.0 / 3.0 * B, -1.0 / 3.0],
                 &[0.0, 0.0, 1.0],
             ],
-            Variant::F4x3S2 | Variant::F4x4S2 => &[
-                &[A / 6.0, 1.0 / 3.0],
-                &[-A / 6.0, 1.0 / 3.0],
-                &[-A / 3.0, -1.0 / 3.0],
-                &[A / 3.0, -1.0 / 3.0],
-                &[0.0, 1.0],
-            ],
+            Variant::F4x3S2 | Variant::F4x4S2 => {
+                const C: f64 = 1.0 / (2.0 * P * (P * P - Q * Q));
+                const D: f64 = 1.0 / (2.0 * Q * (P * P - Q * Q));
+                &[&[C, P * C], &[-C, P * C], &[-D, -Q * D], &[D, -Q * D], &[0.0, 1.0]]
+            }
             Variant::F2x3 => &[&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.5], &[0.5, -0.5, 0.5], &[0.0, 0.0, 1.0]],
             Variant::F3x2 | Variant::F3x3S2 => &[&[1.0, 0.0], &[0.5, 0.5], &[0.5, -0.5], &[0.0, 1.0]],
         }
@@ -139,15 +142,16 @@ impl Variant {
         let (mut y, last) = match self.n() {
             4 => (vec![d[0] - d[2], d[1] + d[2], d[2] - d[1]], d.get(3).map(|&last| last - d[1])),
             5 => {
-                let (even, odd) = (c(-0.5).mul_add(d[0], d[2]), c(-0.5).mul_add(d[1], d[3]));
-                let (even2, odd2) = (c(-2.0).mul_add(d[0], d[2]), c(-2.0).mul_add(d[1], d[3]));
+                let (even, odd) = (c(-Q * Q).mul_add(d[0], d[2]), c(-Q * Q).mul_add(d[1], d[3]));
+                let (even2, odd2) = (c(-P * P).mul_add(d[0], d[2]), c(-P * P).mul_add(d[1], d[3]));
                 let finite = vec![
-                    a.mul_add(even, odd),
-                    (-a).mul_add(even, odd),
-                    b.mul_add(even2, odd2),
-                    (-b).mul_add(even2, odd2),
+                    c(P).mul_add(even, odd),
+                    c(-P).mul_add(even, odd),
+                    c(Q).mul_add(even2, odd2),
+                    c(-Q).mul_add(even2, odd2),
                 ];
-                (finite, d.get(4).map(|&last| c(-2.5).mul_add(d[2], d[0] + last)))
+                let last = |last: T| c(-P * P - Q * Q).mul_add(d[2], c(P * P * Q * Q).mul_add(d[0], last));
+                (finite, d.get(4).map(|&d| last(d)))
             }
             _ => {
                 let (even, odd) = (c(-0.5).mul_add(d[2], d[4]), c(-0.5).mul_add(d[1], d[3]));
@@ -169,57 +173,65 @@ impl Variant {
     /// `Aᵀ m`, one dimension: `n` positions to `m` outputs.
     pub fn output<T: Float>(self, m: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        if self.m() < 4 {
-            let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
-            return match self.m() {
-                2 => vec![m[0] + sum, difference + m[3]],
-                _ => vec![m[0] + sum, difference, sum + m[3]],
-            };
+        if self.n() == 5 {
+            let (sum, difference) = (m[0] + m[1], m[0] - m[1]);
+            let (sum2, difference2) = (m[2] + m[3], m[2] - m[3]);
+            return vec![
+                sum + sum2,
+                c(Q).mul_add(difference2, c(P) * difference),
+                c(Q * Q).mul_add(sum2, c(P * P) * sum),
+                c(P * P * P).mul_add(difference, c(Q * Q * Q).mul_add(difference2, m[4])),
+            ];
         }
-        let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
-        let (a3, b3) = (c(2.0 * std::f64::consts::SQRT_2), c(0.5 * std::f64::consts::FRAC_1_SQRT_2));
-        // The point 0, where there is one, reaches the first output alone.
-        let (pairs, last) = (&m[self.n() - 5..], m[self.n() - 1]);
-        let (sum, difference) = (pairs[0] + pairs[1], pairs[0] - pairs[1]);
-        let (sum2, difference2) = (pairs[2] + pairs[3], pairs[2] - pairs[3]);
-        vec![
-            if self.n() == 6 { (m[0] + sum) + sum2 } else { sum + sum2 },
-            b.mul_add(difference2, a * difference),
-            c(0.5).mul_add(sum2, c(2.0) * sum),
-            a3.mul_add(difference, b3.mul_add(difference2, last)),
-        ]
+        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
+        match self.m() {
+            2 => vec![m[0] + sum, difference + m[3]],
+            3 => vec![m[0] + sum, difference, sum + m[3]],
+            _ => {
+                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+                let (a3, b3) = (c(2.0 * std::f64::consts::SQRT_2), c(0.5 * std::f64::consts::FRAC_1_SQRT_2));
+                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
+                vec![
+                    (m[0] + sum) + sum2,
+                    b.mul_add(difference2, a * difference),
+                    c(0.5).mul_add(sum2, c(2.0) * sum),
+                    a3.mul_add(difference, b3.mul_add(difference2, m[5])),
+                ]
+            }
+        }
     }
 
-    /// `A d`, one dimension: `m` gradients of outputs to `n` positions.
+    /// `A d`, one dimension: `m` gradients of outputs to `n` positions; none for a stride, whose gradients are direct.
     pub fn gradient<T: Float>(self, d: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        match self.m() {
-            2 => return vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
-            3 => return vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
-            _ => {}
+        match self {
+            Variant::F4x3 => {
+                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+                let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
+                let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
+                vec![
+                    d[0],
+                    a.mul_add(odd, even),
+                    (-a).mul_add(odd, even),
+                    b.mul_add(odd2, even2),
+                    (-b).mul_add(odd2, even2),
+                    d[3],
+                ]
+            }
+            Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
+            Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
+            _ => Vec::new(),
         }
-        let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
-        let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
-        let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
-        let mut y = vec![
-            d[0],
-            a.mul_add(odd, even),
-            (-a).mul_add(odd, even),
-            b.mul_add(odd2, even2),
-            (-b).mul_add(odd2, even2),
-            d[3],
-        ];
-        y.split_off(6 - self.n())
     }
 
-    /// `Gᵀ m`, one dimension: `n` positions to the taps of the first phase.
+    /// `Gᵀ m`, one dimension: `n` positions to `r` taps; none for a stride.
     pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
         let half = c(0.5);
-        let pair = |i: usize| (m[i] + m[i + 1], m[i] - m[i + 1]);
         match self {
-            Variant::F4x3 | Variant::F4x5S2 => {
-                let ((sum, difference), (sum2, difference2)) = (pair(1), pair(3));
+            Variant::F4x3 => {
+                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
                 let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
                 vec![
                     c(1.0 / 6.0).mul_add(sum, c(-2.0 / 3.0).mul_add(sum2, m[0])),
@@ -227,19 +239,9 @@ impl Variant {
                     c(1.0 / 3.0).mul_add(sum - sum2, m[5]),
                 ]
             }
-            Variant::F4x3S2 | Variant::F4x4S2 => {
-                let ((sum, difference), (sum2, difference2)) = (pair(0), pair(2));
-                let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -std::f64::consts::SQRT_2 / 3.0);
-                vec![c(a).mul_add(difference, c(b) * difference2), c(1.0 / 3.0).mul_add(sum - sum2, m[4])]
-            }
-            Variant::F2x3 => {
-                let (sum, difference) = pair(1);
-                vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])]
-            }
-            Variant::F3x2 | Variant::F3x3S2 => {
-                let (sum, difference) = pair(1);
-                vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])]
-            }
+            Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
+            Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
+            _ => Vec::new(),
         }
     }
 }
