@@ -67,7 +67,10 @@ fn each_algorithm_keeps_its_documented_bound() {
                     continue;
                 };
                 let found = error(&s, variant);
-                assert!(found < bound, "{algorithm} at {channels} channels, {kernel}×{kernel}, stride {stride}: {found:e}");
+                assert!(
+                    found < bound,
+                    "{algorithm} at {channels} channels, {kernel}×{kernel}, stride {stride}: {found:e}"
+                );
                 assert!(found > 0.0, "{algorithm} at {channels} channels: no error at all proves nothing");
             }
         }
@@ -119,7 +122,8 @@ fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f6
     let mut y = vec![0.0; s.oh() * s.ow()];
     for (top, left) in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| (top, left))) {
         let mut sums = vec![0.0; n * n];
-        for (c, [p, q]) in (0..s.ic).flat_map(|c| (0..step * step).map(move |phase| (c, [phase / step, phase % step]))) {
+        for (c, [p, q]) in (0..s.ic).flat_map(|c| (0..step * step).map(move |phase| (c, [phase / step, phase % step])))
+        {
             let (rows, cols) = (line(variant.reach(p)), line(variant.reach(q)));
             let x = |i: usize, j: usize| {
                 let (row, col) = ((top + i) * step + p, (left + j) * step + q);
@@ -130,7 +134,9 @@ fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f6
             let u = variant.weights([p, q], |row, col| taps[(row * step + p) * r + col * step + q]);
             for (i, a) in rows.iter().enumerate() {
                 for (j, b) in cols.iter().enumerate() {
-                    let v: f64 = (0..a.len() * b.len()).map(|k| a[k / b.len()] * b[k % b.len()] * x(k / b.len(), k % b.len())).sum();
+                    let v: f64 = (0..a.len() * b.len())
+                        .map(|k| a[k / b.len()] * b[k % b.len()] * x(k / b.len(), k % b.len()))
+                        .sum();
                     sums[i * n + j] += u[i * n + j].abs() * v;
                 }
             }

@@ -20,9 +20,10 @@ pub enum Algorithm {
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6.
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6. A forward pass takes stride 2 in both
+    /// directions too, with kernels of 3×3, 4×4 and 5×5: F(4×4, …) of its phases.
     Winograd,
-    /// F(2×2, 3×3) or F(3×3, 2×2): slower, error below 2e-6.
+    /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
 }
 
@@ -143,7 +144,9 @@ fn direct_cost(s: &ConvShape) -> f64 {
 fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     let positions = (variant.n() * variant.n()) as f64;
     let products = (0..variant.n()).map(|i| variant.phases(i)).sum::<usize>().pow(2);
-    let (input, output) = (products as f64 * 12.0 / s.oc as f64, positions * 12.0 / s.ic as f64);
+    // The phases of a stride are read from the same lines.
+    let transform = if variant.stride() > 1 { 11.0 } else { 12.0 };
+    let (input, output) = (products as f64 * transform / s.oc as f64, positions * transform / s.ic as f64);
     tiles(variant, s) * (products as f64 + input + output) + products as f64 * weights_cost(products * s.ic * s.oc)
 }
 

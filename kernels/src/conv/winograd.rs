@@ -75,7 +75,7 @@ impl Geometry {
     /// With so many positions.
     fn with(positions: usize, tiles: Range<usize>) -> Geometry {
         let position = (tiles.len() | 1) * LANES;
-        let block = (positions * (position / LANES) | 1) * LANES;
+        let block = ((positions * (position / LANES)) | 1) * LANES;
         Geometry { first: tiles.start, tiles: tiles.len(), position, block }
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products a
 //! channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6` and 0, ±1, ∞ where
-//! `n = 4`.
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8, ±7/16, ∞ where
+//! `n = 5` and 0, ±1, ∞ where `n = 4`.
+//!
+//! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the kernel:
+//! the output is the sum of four convolutions of stride 1. They take the same points, so that their products are summed
+//! before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at even ones: its
+//! transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
 //!
 //! Order of the sums. Tiles start at the output's origin. Weights are transformed in `f64` and rounded once. A transform
 //! in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
-//! one-dimensional transforms are the functions below, operation by operation. The products of a position are
-//! summed over the input channels: chains of FMAs from zero, cut into chunks of [`CHANNELS`] channels whose sums are
-//! added in order. What lies outside the image is transformed like any other input.
+//! one-dimensional transforms are the functions of [`Variant`], operation by operation. The products of a position are
+//! summed over the input channels: block by block of 16 channels, in a block phase by phase (those of even rows first, of
+//! them that of even columns), one FMA a channel. Such a block at one phase is a segment, [`CHUNK`] segments are a chain
+//! from zero, and the chains are added in order. What lies outside the image is transformed like any other input.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions. A
 //! position's products are summed over the tiles, image by image, row by row: chains of FMAs from zero, cut into chunks of
@@ -122,8 +128,10 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
                     ([0, 1].map(|i| origin[i] + phase[i] as isize), phase.map(|phase| variant.reach(phase)));
                 both(&tile((&s.input(), x), [image, c], from, size, step, pads[c]), size, |d| variant.input(d))
             };
-            let inputs: Vec<Vec<T>> =
-                (0..s.ic).flat_map(|c| phases.iter().map(move |&phase| (c, phase))).map(|(c, p)| transform(c, p)).collect();
+            let inputs: Vec<Vec<T>> = (0..s.ic)
+                .flat_map(|c| phases.iter().map(move |&phase| (c, phase)))
+                .map(|(c, p)| transform(c, p))
+                .collect();
             for o in 0..s.oc {
                 let product = |p: usize| {
                     let (row, col) = (p / n, p % n);

@@ -159,7 +159,8 @@ impl Body<'_> {
             let segments = first..segments.min(first + CHUNK);
             for (i, (start, len)) in parts(tiles.len(), groups).enumerate() {
                 let tile = (tiles.start + start) * LANES;
-                let (p, segments) = (Products { x: p.x.wrapping_add(tile), m: p.m.wrapping_add(tile), ..*p }, segments.clone());
+                let (p, segments) =
+                    (Products { x: p.x.wrapping_add(tile), m: p.m.wrapping_add(tile), ..*p }, segments.clone());
                 let ahead = if self.plan.is_far() { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
                 // SAFETY: the caller's promise.
                 unsafe {

@@ -56,11 +56,8 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
 
     /// Zeroes what no channel has.
     fn clear(&mut self) {
-        if self.depth.is_padded() {
-            self.packed.fill(0.0);
-        } else {
-            self.packed[self.depth.lines() * LANES..].fill(0.0);
-        }
+        let from = if self.depth.is_padded() { 0 } else { self.depth.lines() * LANES };
+        self.packed[from..].fill(0.0);
     }
 
     /// `G g Gᵀ` of all channels at one phase: lane by lane, so that the compiler takes as many at once as the instruction set

@@ -17,18 +17,20 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Depth {
     variant: Variant,
-    channels: usize,
+    /// Lines of packed weights of a phase.
+    lines: usize,
+    is_padded: bool,
 }
 
 impl Depth {
     pub fn new(variant: Variant, channels: usize) -> Depth {
-        let padded = if variant.stride() > 1 { blocks(channels) * LANES } else { channels };
-        Depth { variant, channels: padded }
+        let lines = if variant.stride() > 1 { blocks(channels) * LANES } else { channels };
+        Depth { variant, lines, is_padded: lines > channels }
     }
 
     /// Whether packed weights have lines without a channel.
     pub fn is_padded(&self) -> bool {
-        self.variant.stride() > 1
+        self.is_padded
     }
 
     /// Phases that take part in a position.
@@ -48,7 +50,7 @@ impl Depth {
     pub fn before(&self, [i, j]: [usize; 2]) -> usize {
         let n = self.variant.n();
         let phases = |to: usize| (0..to).fold(0, |sum, i| sum + self.variant.phases(i));
-        (phases(i) * phases(n) + self.variant.phases(i) * phases(j)) * self.channels
+        (phases(i) * phases(n) + self.variant.phases(i) * phases(j)) * self.lines
     }
 
     /// Lines of packed weights of all positions.
