@@ -20,9 +20,10 @@ pub enum Algorithm {
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6.
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6. A forward pass takes stride 2 in both
+    /// directions too, with kernels of 3×3, 4×4 and 5×5: F(4×4, …) of its phases.
     Winograd,
-    /// F(2×2, 3×3) or F(3×3, 2×2): slower, error below 2e-6.
+    /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
 }
 
@@ -47,25 +48,46 @@ impl Algorithm {
     /// # Errors
     /// [`Error::Shape`] if a Winograd algorithm was asked for that cannot serve the shape, with the reason.
     pub fn variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
-        let variant = match self {
+        let accurate = match self {
             Algorithm::Direct => return Ok(None),
             Algorithm::Auto => return Ok(auto(shape)),
-            _ if shape.kh == 2 => Variant::F3x2,
-            Algorithm::Winograd => Variant::F4x3,
-            Algorithm::WinogradAccurate => Variant::F2x3,
+            Algorithm::Winograd => false,
+            Algorithm::WinogradAccurate => true,
+        };
+        let variant = match (shape.stride_h, shape.kh) {
+            (2, _) if accurate => Variant::F3x3S2,
+            (2, 4) => Variant::F4x4S2,
+            (2, 5) => Variant::F4x5S2,
+            (2, _) => Variant::F4x3S2,
+            (_, 2) => Variant::F3x2,
+            _ if accurate => Variant::F2x3,
+            _ => Variant::F4x3,
         };
         winograd::check(variant, shape).map(|()| Some(variant))
+    }
+
+    /// The Winograd variant for a shape one of whose gradients is to be computed: as [`Algorithm::variant`], but gradients take
+    /// stride 1.
+    ///
+    /// # Errors
+    /// As [`Algorithm::variant`].
+    pub(super) fn gradient_variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
+        match self.variant(shape)? {
+            Some(variant) if self == Algorithm::Auto && variant.stride() > 1 => Ok(None),
+            Some(variant) => winograd::check_gradient(variant, shape).map(|()| Some(variant)),
+            None => Ok(None),
+        }
     }
 
     /// The Winograd variant that serves the gradient of a shape's weights, `None` for the direct algorithm. Never depends
     /// on `shape.n`.
     ///
     /// # Errors
-    /// As [`Algorithm::variant`].
+    /// As [`Algorithm::variant`]; a stride.
     pub fn weights_variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
         match self {
             Algorithm::Auto => Ok(weights_auto(shape)),
-            _ => self.variant(shape),
+            _ => self.gradient_variant(shape),
         }
     }
 }
@@ -82,6 +104,9 @@ fn auto(s: &ConvShape) -> Option<Variant> {
 
 /// The same for the gradient of the weights, in products of a channel by a block of channels.
 fn weights_auto(s: &ConvShape) -> Option<Variant> {
+    if (s.stride_h, s.stride_w) != (1, 1) {
+        return None;
+    }
     let direct = s.kh * s.kw * s.oh() * s.ow() * s.ic * blocks(s.oc);
     cheapest(s, direct as f64, winograd_weights_cost)
 }
@@ -89,7 +114,8 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
     let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && winograd::check(*v, s).is_ok();
     let mut best = (direct, None);
-    for variant in [Variant::F4x3, Variant::F3x2, Variant::F2x3].into_iter().filter(serves) {
+    // The less accurate of those that serve a kernel come first.
+    for variant in Variant::ALL.into_iter().filter(serves) {
         let cost = winograd(variant, s);
         if cost < 0.9 * best.0 {
             best = (cost, Some(variant));
@@ -113,11 +139,15 @@ fn direct_cost(s: &ConvShape) -> f64 {
     taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(taps * s.ic * s.oc))
 }
 
-/// The same with fewer products, but a transform for each block of input and of output channels.
+/// The same with fewer products, but a transform for each block of input and of output channels. With a stride the sums of
+/// a position go over phases too, so that there are more products than positions.
 fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
-    let positions = variant.n() * variant.n();
-    let transforms = 12.0 / s.ic as f64 + 12.0 / s.oc as f64;
-    positions as f64 * (tiles(variant, s) * (1.0 + transforms) + weights_cost(positions * s.ic * s.oc))
+    let positions = (variant.n() * variant.n()) as f64;
+    let products = (0..variant.n()).map(|i| variant.phases(i)).sum::<usize>().pow(2);
+    // The phases of a stride are read from the same lines.
+    let transform = if variant.stride() > 1 { 11.0 } else { 12.0 };
+    let (input, output) = (products as f64 * transform / s.oc as f64, positions * transform / s.ic as f64);
+    tiles(variant, s) * (products as f64 + input + output) + products as f64 * weights_cost(products * s.ic * s.oc)
 }
 
 /// The gradient of the weights has fewer products too, but a transform for each block of channels of either side; and sums

@@ -29,11 +29,11 @@ enum Kind {
 /// The Winograd variant for the gradient of a shape, and the forward convolution that it serves.
 fn winograd(s: &ConvShape, algorithm: Algorithm) -> Result<Option<(Variant, ConvShape)>, Error> {
     // The forward's check comes first, for errors that name the user's shape.
-    if algorithm.variant(s)?.is_none() && algorithm != Algorithm::Auto {
+    if algorithm.gradient_variant(s)?.is_none() && algorithm != Algorithm::Auto {
         return Ok(None);
     }
     match reversed(s) {
-        Some(back) => Ok(algorithm.variant(&back)?.map(|v| (v, back))),
+        Some(back) => Ok(algorithm.gradient_variant(&back)?.map(|v| (v, back))),
         _ if algorithm == Algorithm::Auto => Ok(None),
         _ => {
             let why = "cannot be served by Winograd: the gradient's padding would be negative";

@@ -8,6 +8,7 @@
 mod body;
 mod borders;
 mod pack;
+mod phases;
 mod spread;
 mod transform;
 mod weights;
@@ -21,6 +22,7 @@ use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use pack::Pack;
+use phases::Depth;
 use std::ops::Range;
 pub(super) use weights::Weights;
 
@@ -73,7 +75,7 @@ impl Geometry {
     /// With so many positions.
     fn with(positions: usize, tiles: Range<usize>) -> Geometry {
         let position = (tiles.len() | 1) * LANES;
-        let block = positions * position + LANES;
+        let block = ((positions * (position / LANES)) | 1) * LANES;
         Geometry { first: tiles.start, tiles: tiles.len(), position, block }
     }
 }
@@ -131,7 +133,7 @@ impl Winograd {
         let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
         let (input, output) = (s.input(), s.output());
         let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1 };
-        let (tile, total) = (plan.positions() * plan.in_blocks() * LANES, plan.total());
+        let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
         let wanted = options.blocking.map_or(most.clamp(TILES.start, TILES.end), |b| b.rows.max(1));
         plan.tiles = total.div_ceil(total.div_ceil(wanted));
@@ -144,6 +146,16 @@ impl Winograd {
 
     fn out_blocks(&self) -> usize {
         blocks(self.output.c)
+    }
+
+    /// Blocks of input channels at all phases.
+    fn segments(&self) -> usize {
+        self.in_blocks() * self.variant.stride() * self.variant.stride()
+    }
+
+    /// How far a position's sum goes.
+    fn depth(&self) -> Depth {
+        Depth::new(self.variant, self.input.c)
     }
 
     fn positions(&self) -> usize {
@@ -179,13 +191,13 @@ impl Winograd {
         self.packed_len() > FAR
     }
 
-    /// Elements of the packed weights of a block of output channels, `[position][ic][16]`: an odd number of vectors, so
+    /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
     /// that blocks do not share a cache set.
     fn block_len(&self) -> usize {
-        ((self.positions() * self.input.c) | 1) * LANES
+        (self.depth().lines() | 1) * LANES
     }
 
-    /// Elements of the packed weights, `[oc / 16][position][ic][16]`.
+    /// Elements of the packed weights, `[oc / 16][position][depth][16]`.
     pub fn packed_len(&self) -> usize {
         self.out_blocks() * self.block_len()
     }
@@ -197,7 +209,7 @@ impl Winograd {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
             let weight = |lane: usize, c: usize, row: usize, col: usize| weight(first + lane, c, row, col);
-            isa.dispatch(Pack { variant: self.variant, channels, lanes, weight, packed });
+            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weight, packed });
         });
     }
 
@@ -205,12 +217,13 @@ impl Winograd {
     pub fn kernel(&self, isa: Isa) -> String {
         let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
         let (m, r) = (self.variant.m(), self.variant.r());
-        format!("winograd-f{m}x{r}-{isa}-{ROWS}x{}", vectors.min(self.out_blocks()) * LANES)
+        let stride = if self.variant.stride() > 1 { "s2" } else { "" };
+        format!("winograd-f{m}x{r}{stride}-{isa}-{ROWS}x{}", vectors.min(self.out_blocks()) * LANES)
     }
 
     /// Elements of a block's transformed inputs, and of a panel's products.
     fn block_lens(&self, geometry: &Geometry) -> (usize, usize) {
-        (self.in_blocks() * geometry.block, PANEL.min(self.out_blocks()) * geometry.block)
+        (self.segments() * geometry.block, PANEL.min(self.out_blocks()) * geometry.block)
     }
 
     /// Elements of the workspace with that many threads.

@@ -2,14 +2,20 @@
 //!
 //! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products a
 //! channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6` and 0, ±1, ∞ where
-//! `n = 4`.
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8, ±7/16, ∞ where
+//! `n = 5` and 0, ±1, ∞ where `n = 4`.
+//!
+//! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the kernel:
+//! the output is the sum of four convolutions of stride 1. They take the same points, so that their products are summed
+//! before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at even ones: its
+//! transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
 //!
 //! Order of the sums. Tiles start at the output's origin. Weights are transformed in `f64` and rounded once. A transform
 //! in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
-//! one-dimensional transforms are the functions below, operation by operation. The products of a position are
-//! summed over the input channels: chains of FMAs from zero, cut into chunks of [`CHANNELS`] channels whose sums are
-//! added in order. What lies outside the image is transformed like any other input.
+//! one-dimensional transforms are the functions of [`Variant`], operation by operation. The products of a position are
+//! summed over the input channels: block by block of 16 channels, in a block phase by phase (those of even rows first, of
+//! them that of even columns), one FMA a channel. Such a block at one phase is a segment, [`CHUNK`] segments are a chain
+//! from zero, and the chains are added in order. What lies outside the image is transformed like any other input.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions. A
 //! position's products are summed over the tiles, image by image, row by row: chains of FMAs from zero, cut into chunks of
@@ -18,191 +24,45 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod variant;
+
+use super::conv::CHUNK;
 use crate::Error;
 use crate::error::check_len;
 use crate::shape::{ConvShape, Dims, LANES};
 use num_traits::Float;
-
-/// Channels in a chunk of the sum over them: a constant of the format.
-pub const CHANNELS: usize = super::conv::CHUNK * LANES;
+pub use variant::Variant;
 
 /// Tiles in a chunk of the weight gradient's sums: a constant of the format.
 pub const TILES: usize = 128;
 
-/// Which Winograd algorithm: the tile of outputs and the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// F(4×4, 3×3): 36 products where the direct sum takes 144.
-    F4x3,
-    /// F(2×2, 3×3): 16 products where the direct sum takes 36; rounds less than F(4×4, 3×3).
-    F2x3,
-    /// F(3×3, 2×2): 16 products where the direct sum takes 36.
-    F3x2,
-}
-
-impl Variant {
-    /// Rows and columns of the tile of outputs.
-    pub const fn m(self) -> usize {
-        match self {
-            Variant::F4x3 => 4,
-            Variant::F2x3 => 2,
-            Variant::F3x2 => 3,
-        }
-    }
-
-    /// Rows and columns of the kernel.
-    pub const fn r(self) -> usize {
-        match self {
-            Variant::F4x3 | Variant::F2x3 => 3,
-            Variant::F3x2 => 2,
-        }
-    }
-
-    /// Rows and columns of the tile of inputs, and of the positions at which products are taken.
-    pub const fn n(self) -> usize {
-        self.m() + self.r() - 1
-    }
-
-    /// `G`: a row for each interpolation point, a column for each tap.
-    pub(crate) fn g(self) -> &'static [&'static [f64]] {
-        const A: f64 = std::f64::consts::SQRT_2;
-        const B: f64 = std::f64::consts::FRAC_1_SQRT_2;
-        match self {
-            Variant::F4x3 => &[
-                &[1.0, 0.0, 0.0],
-                &[1.0 / 6.0, A / 6.0, 1.0 / 3.0],
-                &[1.0 / 6.0, -A / 6.0, 1.0 / 3.0],
-                &[-2.0 / 3.0, -2.0 / 3.0 * B, -1.0 / 3.0],
-                &[-2.0 / 3.0, 2.0 / 3.0 * B, -1.0 / 3.0],
-                &[0.0, 0.0, 1.0],
-            ],
-            Variant::F2x3 => &[&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.5], &[0.5, -0.5, 0.5], &[0.0, 0.0, 1.0]],
-            Variant::F3x2 => &[&[1.0, 0.0], &[0.5, 0.5], &[0.5, -0.5], &[0.0, 1.0]],
-        }
-    }
-
-    /// `G g Gᵀ` of one pair of channels in `f64`: position `i·n + j`, from tap `(row, column)`.
-    ///
-    /// Both products are summed in the order of the taps.
-    pub fn weights(self, tap: impl Fn(usize, usize) -> f64) -> [f64; 36] {
-        let (n, r, g) = (self.n(), self.r(), self.g());
-        let mut half = [[0.0; 3]; 6];
-        let mut out = [0.0; 36];
-        for (i, row) in g.iter().enumerate() {
-            for c in 0..r {
-                half[i][c] = (0..r).fold(0.0, |sum, k| sum + row[k] * tap(k, c));
-            }
-        }
-        for i in 0..n {
-            for (j, row) in g.iter().enumerate() {
-                out[i * n + j] = (0..r).fold(0.0, |sum, k| sum + half[i][k] * row[k]);
-            }
-        }
-        out
-    }
-
-    /// `Bᵀ d`, one dimension: `n` inputs to `n` positions.
-    pub fn input<T: Float>(self, d: &[T]) -> Vec<T> {
-        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        if self.n() == 4 {
-            return vec![d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]];
-        }
-        let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
-        let (even, odd) = (c(-0.5).mul_add(d[2], d[4]), c(-0.5).mul_add(d[1], d[3]));
-        let (even2, odd2) = (c(-2.0).mul_add(d[2], d[4]), c(-2.0).mul_add(d[1], d[3]));
-        vec![
-            c(-2.5).mul_add(d[2], d[0] + d[4]),
-            a.mul_add(odd, even),
-            (-a).mul_add(odd, even),
-            b.mul_add(odd2, even2),
-            (-b).mul_add(odd2, even2),
-            c(-2.5).mul_add(d[3], d[1] + d[5]),
-        ]
-    }
-
-    /// `Aᵀ m`, one dimension: `n` positions to `m` outputs.
-    pub fn output<T: Float>(self, m: &[T]) -> Vec<T> {
-        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
-        match self {
-            Variant::F4x3 => {
-                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
-                let (a3, b3) = (c(2.0 * std::f64::consts::SQRT_2), c(0.5 * std::f64::consts::FRAC_1_SQRT_2));
-                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
-                vec![
-                    (m[0] + sum) + sum2,
-                    b.mul_add(difference2, a * difference),
-                    c(0.5).mul_add(sum2, c(2.0) * sum),
-                    a3.mul_add(difference, b3.mul_add(difference2, m[5])),
-                ]
-            }
-            Variant::F2x3 => vec![m[0] + sum, difference + m[3]],
-            Variant::F3x2 => vec![m[0] + sum, difference, sum + m[3]],
-        }
-    }
-
-    /// `A d`, one dimension: `m` gradients of outputs to `n` positions.
-    pub fn gradient<T: Float>(self, d: &[T]) -> Vec<T> {
-        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        match self {
-            Variant::F4x3 => {
-                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
-                let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
-                let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
-                vec![
-                    d[0],
-                    a.mul_add(odd, even),
-                    (-a).mul_add(odd, even),
-                    b.mul_add(odd2, even2),
-                    (-b).mul_add(odd2, even2),
-                    d[3],
-                ]
-            }
-            Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
-            Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
-        }
-    }
-
-    /// `Gᵀ m`, one dimension: `n` positions to `r` taps.
-    pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
-        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
-        let half = c(0.5);
-        match self {
-            Variant::F4x3 => {
-                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
-                let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
-                vec![
-                    c(1.0 / 6.0).mul_add(sum, c(-2.0 / 3.0).mul_add(sum2, m[0])),
-                    c(a).mul_add(difference, c(b) * difference2),
-                    c(1.0 / 3.0).mul_add(sum - sum2, m[5]),
-                ]
-            }
-            Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
-            Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
-        }
-    }
-}
-
-/// A transform of a `rows × rows` tile in two dimensions: down the columns, then along the rows.
-fn both<T: Float>(tile: &[T], rows: usize, one: impl Fn(&[T]) -> Vec<T>) -> Vec<T> {
+/// A transform of a tile of so many rows and columns in two dimensions: down the columns, then along the rows.
+fn both<T: Float>(tile: &[T], [rows, cols]: [usize; 2], one: impl Fn(&[T]) -> Vec<T>) -> Vec<T> {
     let columns: Vec<Vec<T>> =
-        (0..rows).map(|c| one(&(0..rows).map(|r| tile[r * rows + c]).collect::<Vec<T>>())).collect();
+        (0..cols).map(|c| one(&(0..rows).map(|r| tile[r * cols + c]).collect::<Vec<T>>())).collect();
     let row = |r: usize| one(&columns.iter().map(|column| column[r]).collect::<Vec<T>>());
     (0..columns[0].len()).flat_map(row).collect()
 }
 
-/// The `side × side` pixels of channel `c` of an image from `(row, col)` on, counted with padding; `pad` outside.
-fn tile<T: Float>(d: &Dims, x: &[T], [image, c]: [usize; 2], from: [isize; 2], side: usize, pad: T) -> Vec<T> {
+/// The pixels of channel `c` of an image from `(row, col)` on, counted with padding: so many rows and columns, `step`
+/// apart; `pad` outside.
+fn tile<T: Float>(
+    (d, x): (&Dims, &[T]),
+    [image, c]: [usize; 2],
+    from: [isize; 2],
+    [rows, cols]: [usize; 2],
+    step: usize,
+    pad: T,
+) -> Vec<T> {
     let pixel = |i: usize| {
-        let (row, col) = (from[0] + (i / side) as isize, from[1] + (i % side) as isize);
+        let (row, col) = (from[0] + (i / cols * step) as isize, from[1] + (i % cols * step) as isize);
         let inside = (0..d.h as isize).contains(&row) && (0..d.w as isize).contains(&col);
         if inside { x[((image * d.c + c) * d.h + row as usize) * d.w + col as usize] } else { pad }
     };
-    (0..side * side).map(pixel).collect()
+    (0..rows * cols).map(pixel).collect()
 }
 
-/// Whether a shape is one that Winograd algorithms serve: stride 1, no dilation, one group, the variant's kernel.
+/// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
@@ -211,8 +71,8 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     for (what, value, want, why) in [
         ("kh", s.kh, variant.r(), "is not the kernel of this Winograd algorithm"),
         ("kw", s.kw, variant.r(), "is not the kernel of this Winograd algorithm"),
-        ("stride_h", s.stride_h, 1, "cannot be served by Winograd: it takes stride 1"),
-        ("stride_w", s.stride_w, 1, "cannot be served by Winograd: it takes stride 1"),
+        ("stride_h", s.stride_h, variant.stride(), "is not the stride of this Winograd algorithm"),
+        ("stride_w", s.stride_w, variant.stride(), "is not the stride of this Winograd algorithm"),
         ("dilation_h", s.dilation_h, 1, "cannot be served by Winograd: it takes no dilation"),
         ("dilation_w", s.dilation_w, 1, "cannot be served by Winograd: it takes no dilation"),
         ("groups", s.groups, 1, "cannot be served by Winograd: it takes one group"),
@@ -224,6 +84,20 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a shape is one whose gradients a Winograd algorithm serves: [`check`], and stride 1.
+///
+/// # Errors
+/// [`Error::Shape`], naming the first dimension that is not.
+pub fn check_gradient(variant: Variant, s: &ConvShape) -> Result<(), Error> {
+    let why = "cannot be served by Winograd: gradients take stride 1";
+    for (what, value) in [("stride_h", s.stride_h), ("stride_w", s.stride_w)] {
+        if value != 1 {
+            return Err(Error::Shape { what, value, why });
+        }
+    }
+    check(variant, s)
+}
+
 /// `y = conv(x, w)` without bias; outside the image channel `c` reads `pads[c]`. `x` NCHW, `w` OIHW, result NCHW.
 ///
 /// # Errors
@@ -233,31 +107,53 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("w", w.len(), s.weight_len())?;
     check_len("pads", pads.len(), s.ic)?;
-    let (n, m, r, oh, ow) = (variant.n(), variant.m(), variant.r(), s.oh(), s.ow());
+    let (n, m, r, step) = (variant.n(), variant.m(), variant.r(), variant.stride());
+    let (oh, ow) = (s.oh(), s.ow());
     let wide = |v: T| v.to_f64().unwrap_or(f64::NAN);
-    let weights: Vec<[f64; 36]> =
-        w.chunks(r * r).map(|taps| variant.weights(|row, col| wide(taps[row * r + col]))).collect();
+    let phases: Vec<[usize; 2]> = (0..step).flat_map(|row| (0..step).map(move |col| [row, col])).collect();
+    // Of each pair of channels all phases.
+    let weights: Vec<[f64; 36]> = w
+        .chunks(r * r)
+        .flat_map(|taps| {
+            let tap = |[p, q]: [usize; 2], row: usize, col: usize| wide(taps[(row * step + p) * r + col * step + q]);
+            phases.iter().map(move |&phase| variant.weights(phase, |row, col| tap(phase, row, col)))
+        })
+        .collect();
     let mut y = vec![T::zero(); s.output().plain_len()];
     for image in 0..s.n {
         for (top, left) in (0..oh).step_by(m).flat_map(|t| (0..ow).step_by(m).map(move |l| (t, l))) {
+            let origin = [(top * step) as isize - s.pad_top as isize, (left * step) as isize - s.pad_left as isize];
+            let transform = |c: usize, phase: [usize; 2]| {
+                let (from, size) =
+                    ([0, 1].map(|i| origin[i] + phase[i] as isize), phase.map(|phase| variant.reach(phase)));
+                both(&tile((&s.input(), x), [image, c], from, size, step, pads[c]), size, |d| variant.input(d))
+            };
             let inputs: Vec<Vec<T>> = (0..s.ic)
-                .map(|c| {
-                    let from = [top as isize - s.pad_top as isize, left as isize - s.pad_left as isize];
-                    both(&tile(&s.input(), x, [image, c], from, n, pads[c]), n, |d| variant.input(d))
-                })
+                .flat_map(|c| phases.iter().map(move |&phase| (c, phase)))
+                .map(|(c, p)| transform(c, p))
                 .collect();
             for o in 0..s.oc {
                 let product = |p: usize| {
-                    let chunk = |first: usize| {
-                        (first..s.ic.min(first + CHANNELS)).fold(T::zero(), |sum, c| {
-                            let u = T::from(weights[o * s.ic + c][p]).unwrap_or_else(T::nan);
-                            inputs[c][p].mul_add(u, sum)
+                    let (row, col) = (p / n, p % n);
+                    // The phases that take part, with their numbers.
+                    let here = |&(_, &[p, q]): &(usize, &[usize; 2])| row < variant.reach(p) && col < variant.reach(q);
+                    let here: Vec<(usize, &[usize; 2])> = phases.iter().enumerate().filter(here).collect();
+                    let segments: Vec<(usize, (usize, &[usize; 2]))> = (0..s.ic)
+                        .step_by(LANES)
+                        .flat_map(|first| here.iter().map(move |&phase| (first, phase)))
+                        .collect();
+                    let segment = |sum: T, &(first, (phase, &[_, q])): &(usize, (usize, &[usize; 2]))| {
+                        (first..s.ic.min(first + LANES)).fold(sum, |sum, c| {
+                            let u = weights[(o * s.ic + c) * phases.len() + phase][p];
+                            let v = inputs[c * phases.len() + phase][row * variant.reach(q) + col];
+                            v.mul_add(T::from(u).unwrap_or_else(T::nan), sum)
                         })
                     };
-                    (0..s.ic).step_by(CHANNELS).map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
+                    let chunk = |segments: &[_]| segments.iter().fold(T::zero(), segment);
+                    segments.chunks(CHUNK).map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
                 };
                 let products: Vec<T> = (0..n * n).map(product).collect();
-                let outputs = both(&products, n, |m| variant.output(m));
+                let outputs = both(&products, [n, n], |m| variant.output(m));
                 for (i, &v) in outputs.iter().enumerate() {
                     let (row, col) = (top + i / m, left + i % m);
                     if row < oh && col < ow {
@@ -295,7 +191,7 @@ pub fn reversed(s: &ConvShape) -> Option<ConvShape> {
 /// # Errors
 /// A shape that Winograd does not serve, a length that does not fit.
 pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T>, Error> {
-    check(variant, s)?;
+    check_gradient(variant, s)?;
     check_len("w", w.len(), s.weight_len())?;
     let why = "cannot be served by Winograd: the gradient's padding would be negative";
     let back = reversed(s).ok_or(Error::Shape { what: "pad_top", value: s.pad_top, why })?;
@@ -308,9 +204,9 @@ pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T
 /// `dw`, the gradient with respect to the weights, OIHW. Padding reads zeros.
 ///
 /// # Errors
-/// A shape that Winograd does not serve ([`check`]), a length that does not fit.
+/// A shape whose gradient Winograd does not serve ([`check_gradient`]), a length that does not fit.
 pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: &[T]) -> Result<Vec<T>, Error> {
-    check(variant, s)?;
+    check_gradient(variant, s)?;
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("dy", dy.len(), s.output().plain_len())?;
     let (n, m, d) = (variant.n(), variant.m(), s.output());
@@ -320,13 +216,14 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
     let inputs = |c: usize| -> Vec<Vec<T>> {
         let transform = |&(image, top, left): &(usize, usize, usize)| {
             let from = [top as isize - s.pad_top as isize, left as isize - s.pad_left as isize];
-            both(&tile(&s.input(), x, [image, c], from, n, T::zero()), n, |d| variant.input(d))
+            both(&tile((&s.input(), x), [image, c], from, [n, n], 1, T::zero()), [n, n], |d| variant.input(d))
         };
         tiles.iter().map(transform).collect()
     };
     let gradients = |c: usize| -> Vec<Vec<T>> {
         let transform = |&(image, top, left): &(usize, usize, usize)| {
-            both(&tile(&d, dy, [image, c], [top as isize, left as isize], m, T::zero()), m, |d| variant.gradient(d))
+            let from = [top as isize, left as isize];
+            both(&tile((&d, dy), [image, c], from, [m, m], 1, T::zero()), [m, m], |d| variant.gradient(d))
         };
         tiles.iter().map(transform).collect()
     };
@@ -341,7 +238,7 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
                 };
                 pairs.map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
             };
-            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), n, |m| variant.taps(m)));
+            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], |m| variant.taps(m)));
         }
     }
     Ok(dw)
@@ -355,8 +252,8 @@ mod tests {
     /// In `f64` nothing but the roundings of the points is left between the algorithms.
     #[test]
     fn winograd_is_the_convolution() {
-        for variant in [Variant::F4x3, Variant::F2x3, Variant::F3x2] {
-            let s = ConvShape::square(2, 5, 7, 3, variant.r(), 1, 1);
+        for variant in Variant::ALL {
+            let s = ConvShape::square(2, 5, 13, 3, variant.r(), variant.stride(), 1);
             let number = |i: usize| ((i * 7919 % 1000) as f64 - 500.0) / 500.0;
             let x: Vec<f64> = (0..s.input().plain_len()).map(number).collect();
             let w: Vec<f64> = (0..s.weight_len()).map(|i| number(i + 31)).collect();
@@ -365,6 +262,9 @@ mod tests {
             let got = forward(variant, &s, &x, &w, &pads).unwrap();
             for (g, w) in got.iter().zip(&want) {
                 assert!((g - w).abs() < 1e-12, "{variant:?}: {g} is not {w}");
+            }
+            if variant.stride() > 1 {
+                continue;
             }
             let dy: Vec<f64> = (0..s.output().plain_len()).map(|i| number(i + 5)).collect();
             let want = conv::backward_weights(&s, &x, &dy).unwrap();
@@ -378,8 +278,10 @@ mod tests {
     #[test]
     fn what_winograd_does_not_serve_is_named() {
         let s = ConvShape::square(1, 4, 8, 4, 3, 2, 1);
-        let e = check(Variant::F4x3, &s).unwrap_err();
-        assert!(e.to_string().contains("stride_h = 2"), "{e}");
+        for e in [check(Variant::F4x3, &s), check_gradient(Variant::F4x3S2, &s)] {
+            let e = e.unwrap_err();
+            assert!(e.to_string().contains("stride_h = 2"), "{e}");
+        }
         assert!(check(Variant::F3x2, &ConvShape { stride_h: 1, stride_w: 1, ..s }).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
 use super::spread::{Source, Spread, gather_tile};
-use super::transform::{F2x3, F3x2, F4x3, Line};
-use super::{Call, Geometry, PANEL, Winograd};
+use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
+use super::{Call, Geometry, PANEL, Winograd, phases};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::reference::winograd::Variant;
@@ -24,10 +24,22 @@ pub(super) struct Body<'a> {
     pub call: &'a Call<'a>,
     pub geometry: Geometry,
     pub stage: Stage,
-    /// Transformed inputs, `[ic block][position][tile][16]`, as `geometry` says.
+    /// Transformed inputs, `[segment][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
     /// Room for products, `[oc block of a panel][position][tile][16]`.
     pub m: *mut f32,
+}
+
+/// The products of a position: transformed inputs, weights, sums.
+#[derive(Clone, Copy)]
+struct Products {
+    x: *const f32,
+    w: *const f32,
+    m: *mut f32,
+    /// Distance of the weights of blocks of output channels.
+    stream: usize,
+    /// Two to this power phases take part.
+    shift: u32,
 }
 
 impl Kernel for Body<'_> {
@@ -45,6 +57,10 @@ impl Kernel for Body<'_> {
                             Variant::F4x3 => self.input::<S, F4x3, 6, 4>(s, block, tiles.clone()),
                             Variant::F2x3 => self.input::<S, F2x3, 4, 2>(s, block, tiles.clone()),
                             Variant::F3x2 => self.input::<S, F3x2, 4, 3>(s, block, tiles.clone()),
+                            Variant::F4x3S2 => self.phases::<S, F4x2, 5, 4>(s, block, tiles.clone()),
+                            Variant::F4x4S2 => self.phases::<S, F4x2, 5, 5>(s, block, tiles.clone()),
+                            Variant::F4x5S2 => self.phases::<S, F4x3, 6, 5>(s, block, tiles.clone()),
+                            Variant::F3x3S2 => self.phases::<S, F3x2, 4, 3>(s, block, tiles.clone()),
                         }
                     }
                 }
@@ -53,9 +69,16 @@ impl Kernel for Body<'_> {
                         let panel = blocks.start + start..blocks.start + start + len;
                         self.multiply(s, panel.clone(), tiles.clone());
                         match self.plan.variant {
-                            Variant::F4x3 => self.output::<S, F4x3, 6, 4>(s, panel, tiles.clone()),
+                            Variant::F4x3 | Variant::F4x5S2 => {
+                                self.output::<S, F4x3, 6, 4>(s, panel, tiles.clone());
+                            }
                             Variant::F2x3 => self.output::<S, F2x3, 4, 2>(s, panel, tiles.clone()),
-                            Variant::F3x2 => self.output::<S, F3x2, 4, 3>(s, panel, tiles.clone()),
+                            Variant::F3x2 | Variant::F3x3S2 => {
+                                self.output::<S, F3x2, 4, 3>(s, panel, tiles.clone());
+                            }
+                            Variant::F4x3S2 | Variant::F4x4S2 => {
+                                self.output::<S, F4x2, 5, 4>(s, panel, tiles.clone());
+                            }
                         }
                     }
                 }
@@ -73,35 +96,54 @@ impl Body<'_> {
         block: usize,
         tiles: Range<usize>,
     ) {
-        let plan = self.plan;
-        let source = Source {
-            x: self.call.x,
-            dims: plan.input,
-            pads: self.call.pads,
-            pad_top: plan.pad_top,
-            pad_left: plan.pad_left,
-        };
-        let places = plan.places(self.geometry.first + tiles.start);
+        let places = self.plan.places(self.geometry.first + tiles.start);
         let to = Spread { rows: 0..N, v: self.v.wrapping_add(block * self.geometry.block), tiles };
         // SAFETY: the caller's promise.
-        unsafe { source.spread::<S, T, N, N>(s, &self.geometry, M, places, block, to) }
+        unsafe { self.source().spread::<S, T, N, N>(s, &self.geometry, M, places, block, to) }
+    }
+
+    /// `Bᵀ d B` of one block of channels at all phases.
+    #[inline(always)]
+    unsafe fn phases<S: Simd, T: Line<N, N> + Line<O, O>, const N: usize, const O: usize>(
+        &self,
+        s: S,
+        block: usize,
+        tiles: Range<usize>,
+    ) {
+        let (variant, places) = (self.plan.variant, self.plan.places(self.geometry.first + tiles.start));
+        let to = phases::Spread { variant, block, v: self.v, tiles };
+        // SAFETY: the caller's promise.
+        unsafe { self.source().spread_phases::<S, T, N, O>(s, &self.geometry, 2 * variant.m(), places, &to) }
+    }
+
+    /// The input.
+    fn source(&self) -> Source<'_> {
+        let (plan, Call { x, pads, .. }) = (self.plan, *self.call);
+        Source { x, dims: plan.input, pads, pad_top: plan.pad_top, pad_left: plan.pad_left }
     }
 
     /// The products of each position, summed over the input channels.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
-        for position in 0..self.plan.positions() {
+        let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len());
+        for position in 0..n * n {
+            let at = [position / n, position % n];
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
-                let w = (panel.start + start) * self.plan.block_len() + position * self.plan.input.c * LANES;
-                let w = self.call.packed[w..].as_ptr();
-                let m = self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position);
+                let w = (panel.start + start) * stream + depth.before(at) * LANES;
+                let products = Products {
+                    x: self.v.wrapping_add(position * self.geometry.position).cast_const(),
+                    w: self.call.packed[w..].as_ptr(),
+                    m: self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position),
+                    stream,
+                    shift: depth.phases(at).trailing_zeros(),
+                };
                 // SAFETY: the caller's promise.
                 unsafe {
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, w, m, position, tiles.clone()),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, w, m, position, tiles.clone()),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, w, m, position, tiles.clone()),
-                        _ => self.panel::<S, 1>(s, w, m, position, tiles.clone()),
+                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, &products, tiles.clone()),
+                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, &products, tiles.clone()),
+                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, &products, tiles.clone()),
+                        _ => self.panel::<S, 1>(s, &products, tiles.clone()),
                     }
                 }
             }
@@ -110,65 +152,61 @@ impl Body<'_> {
 
     /// One position, `J` vectors of output channels.
     #[inline(always)]
-    unsafe fn panel<S: Simd, const J: usize>(
-        &self,
-        s: S,
-        w: *const f32,
-        m: *mut f32,
-        position: usize,
-        tiles: Range<usize>,
-    ) {
+    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, p: &Products, tiles: Range<usize>) {
         let groups = tiles.len().div_ceil(ROWS);
-        for first in (0..self.plan.in_blocks()).step_by(CHUNK) {
-            let blocks = first..self.plan.in_blocks().min(first + CHUNK);
+        let segments = self.plan.in_blocks() << p.shift;
+        for first in (0..segments).step_by(CHUNK) {
+            let segments = first..segments.min(first + CHUNK);
             for (i, (start, len)) in parts(tiles.len(), groups).enumerate() {
                 let tile = (tiles.start + start) * LANES;
-                let x = self.v.wrapping_add(position * self.geometry.position + tile).cast_const();
-                let (m, blocks) = (m.wrapping_add(tile), blocks.clone());
+                let (p, segments) =
+                    (Products { x: p.x.wrapping_add(tile), m: p.m.wrapping_add(tile), ..*p }, segments.clone());
                 let ahead = if self.plan.is_far() { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
                 // SAFETY: the caller's promise.
                 unsafe {
                     match len {
-                        1 => self.rows::<S, 1, J>(s, blocks, ahead, x, w, m),
-                        2 => self.rows::<S, 2, J>(s, blocks, ahead, x, w, m),
-                        3 => self.rows::<S, 3, J>(s, blocks, ahead, x, w, m),
-                        4 => self.rows::<S, 4, J>(s, blocks, ahead, x, w, m),
-                        5 => self.rows::<S, 5, J>(s, blocks, ahead, x, w, m),
-                        _ => self.rows::<S, ROWS, J>(s, blocks, ahead, x, w, m),
+                        1 => self.rows::<S, 1, J>(s, segments, ahead, p),
+                        2 => self.rows::<S, 2, J>(s, segments, ahead, p),
+                        3 => self.rows::<S, 3, J>(s, segments, ahead, p),
+                        4 => self.rows::<S, 4, J>(s, segments, ahead, p),
+                        5 => self.rows::<S, 5, J>(s, segments, ahead, p),
+                        _ => self.rows::<S, ROWS, J>(s, segments, ahead, p),
                     }
                 }
             }
         }
     }
 
-    /// One register tile: `I` tiles, `J` vectors, one chunk of the blocks of input channels.
+    /// One register tile: `I` tiles, `J` vectors, one chunk of the segments.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(
         &self,
         s: S,
-        blocks: Range<usize>,
+        segments: Range<usize>,
         ahead: Range<usize>,
-        x: *const f32,
-        w: *const f32,
-        m: *mut f32,
+        Products { x, w, m, stream, shift }: Products,
     ) {
-        let first = blocks.start == 0;
+        let first = segments.start == 0;
         let next = x.wrapping_add(I * LANES);
         let x = std::array::from_fn(|i| x.wrapping_add(i * LANES));
-        let runs = blocks.map(|b| {
+        let channels = self.plan.input.c;
+        let depth = if shift == 0 { channels } else { (self.plan.in_blocks() * LANES) << shift };
+        // The next position's weights follow.
+        let far = w.wrapping_add(depth * LANES);
+        let runs = segments.map(|q| {
             // The next tiles' inputs lie too far apart for the processor to guess.
-            (0..I).for_each(|i| s.prefetch(next.wrapping_add(b * self.geometry.block + i * LANES)));
+            (0..I).for_each(|i| s.prefetch(next.wrapping_add(q * self.geometry.block + i * LANES)));
             // And the next position's weights should have come from memory before the last of these tiles is done.
-            let far = w.wrapping_add((self.plan.input.c + b * LANES) * LANES);
             for k in ahead.clone() {
-                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * self.plan.block_len() + k * LANES)));
+                let at = (q * LANES + k) * LANES;
+                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * stream + at)));
             }
-            let len = LANES.min(self.plan.input.c - b * LANES);
-            Run { x: b * self.geometry.block, w: b * LANES * LANES, len }
+            let len = LANES.min(channels - (q >> shift) * LANES);
+            Run { x: q * self.geometry.block, w: q * LANES * LANES, len }
         });
         // SAFETY: the caller's promise.
         unsafe {
-            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, self.plan.block_len());
+            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream);
             for (i, row) in acc.iter().enumerate() {
                 for (j, &sum) in row.iter().enumerate() {
                     let to = m.add(j * self.geometry.block + i * LANES);

@@ -60,25 +60,32 @@ impl Winograd {
 
     /// Elements of a band of so many rows of tiles: of its input and of its output.
     fn band_lens(&self, rows: usize) -> (usize, usize) {
-        let (m, r) = (self.variant.m(), self.variant.r());
-        let x = Dims { h: self.input.h.min(rows * m + r - 1), ..self.input };
+        let m = self.variant.m();
+        let x = Dims { h: self.input.h.min(self.reach(rows)), ..self.input };
         let y = Dims { h: self.output.h.min(rows * m), ..self.output };
         (x.blocked_len(), y.blocked_len())
     }
 
+    /// Rows of the padded input up to the last that so many rows of tiles read.
+    fn reach(&self, rows: usize) -> usize {
+        let (step, r) = (self.variant.stride(), self.variant.r());
+        rows * self.variant.m() * step + r - step
+    }
+
     /// The band of the rows of tiles `rows` of an image.
     fn band(&self, image: usize, rows: Range<usize>) -> Band {
-        let (m, r) = (self.variant.m(), self.variant.r());
+        let m = self.variant.m();
         let (first, end) = (rows.start * m, self.output.h.min(rows.end * m));
-        let top = first.saturating_sub(self.pad_top).min(self.input.h);
-        let bottom = (end + r - 1).saturating_sub(self.pad_top).min(self.input.h);
+        let from = first * self.variant.stride();
+        let top = from.saturating_sub(self.pad_top).min(self.input.h);
+        let bottom = self.reach(rows.end).saturating_sub(self.pad_top).min(self.input.h);
         let plan = Winograd {
             input: Dims { h: bottom.max(top) - top, ..self.input },
             output: Dims { h: end - first, ..self.output },
             layouts: (Layout::Blocked, Layout::Blocked),
             images: 1,
             // Below the image nothing is read, whatever the padding.
-            pad_top: (self.pad_top + top).saturating_sub(first),
+            pad_top: (self.pad_top + top).saturating_sub(from),
             ..*self
         };
         Band { plan, image, input_row: top, output_row: first }

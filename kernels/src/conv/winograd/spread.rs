@@ -9,7 +9,7 @@ use crate::{Dims, LANES, Simd};
 use std::ops::Range;
 
 /// What padding reads where it has no values of its own.
-static ZEROS: [f32; LANES] = [0.0; LANES];
+pub(super) static ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// A blocked tensor that is read tile by tile.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +104,7 @@ impl Source<'_> {
 
 /// From where on a tile reads an axis, and which of its `n` pixels lie inside the image.
 #[inline(always)]
-fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usize>) {
+pub(super) fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize, Range<usize>) {
     let start = first as isize - pad as isize;
     let end = (size as isize - start).clamp(0, n as isize) as usize;
     (start, (-start).clamp(0, end as isize) as usize..end)

@@ -4,7 +4,8 @@ use crate::Simd;
 
 /// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the inputs take the
 /// one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
-/// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`).
+/// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`). The inputs of a phase that has no part in the last position
+/// take the one from `N - 1` to `N - 1`.
 pub(super) trait Line<const A: usize, const B: usize> {
     fn line<S: Simd>(s: S, d: [S::V; A]) -> [S::V; B];
 }
@@ -15,12 +16,19 @@ pub(super) struct F4x3;
 pub(super) struct F2x3;
 /// F(3×3, 2×2).
 pub(super) struct F3x2;
+/// F(4×4, 2×2), of the phases of a stride.
+pub(super) struct F4x2;
 
 /// The points ±√2 and ±√2/2, and their cubes.
 const A: f32 = std::f64::consts::SQRT_2 as f32;
 const B: f32 = std::f64::consts::FRAC_1_SQRT_2 as f32;
 const A3: f32 = 2.0 * A;
 const B3: f32 = 0.5 * B;
+/// The points ±11/8 and ±7/16, and their powers, which are exact.
+const P: f32 = 1.375;
+const Q: f32 = 0.4375;
+const P2: f32 = P * P;
+const Q2: f32 = Q * Q;
 
 /// `Bᵀ d` for the points 0, ±1, ∞.
 #[inline(always)]
@@ -31,18 +39,24 @@ fn input4<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
 impl Line<6, 6> for F4x3 {
     #[inline(always)]
     fn line<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+        let [y0, y1, y2, y3, y4]: [S::V; 5] = Self::line(s, [d[0], d[1], d[2], d[3], d[4]]);
+        [y0, y1, y2, y3, y4, s.fma(s.splat(-2.5), d[3], s.add(d[1], d[5]))]
+    }
+}
+
+impl Line<5, 5> for F4x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 5]) -> [S::V; 5] {
         let half = s.splat(-0.5);
         let (even, odd) = (s.fma(half, d[2], d[4]), s.fma(half, d[1], d[3]));
         let two = s.splat(-2.0);
         let (even2, odd2) = (s.fma(two, d[2], d[4]), s.fma(two, d[1], d[3]));
-        let middle = s.splat(-2.5);
         [
-            s.fma(middle, d[2], s.add(d[0], d[4])),
+            s.fma(s.splat(-2.5), d[2], s.add(d[0], d[4])),
             s.fma(s.splat(A), odd, even),
             s.fma(s.splat(-A), odd, even),
             s.fma(s.splat(B), odd2, even2),
             s.fma(s.splat(-B), odd2, even2),
-            s.fma(middle, d[3], s.add(d[1], d[5])),
         ]
     }
 }
@@ -152,5 +166,49 @@ impl Line<4, 2> for F3x2 {
     fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
         let half = s.splat(0.5);
         [s.fma(half, s.add(m[1], m[2]), m[0]), s.fma(half, s.sub(m[1], m[2]), m[3])]
+    }
+}
+
+impl Line<3, 3> for F3x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 3]) -> [S::V; 3] {
+        [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1])]
+    }
+}
+
+impl Line<5, 5> for F4x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 5]) -> [S::V; 5] {
+        let [y0, y1, y2, y3]: [S::V; 4] = Self::line(s, [d[0], d[1], d[2], d[3]]);
+        [y0, y1, y2, y3, s.fma(s.splat(-P2 - Q2), d[2], s.fma(s.splat(P2 * Q2), d[0], d[4]))]
+    }
+}
+
+impl Line<4, 4> for F4x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+        let (p2, q2) = (s.splat(-P2), s.splat(-Q2));
+        let (even, odd) = (s.fma(q2, d[0], d[2]), s.fma(q2, d[1], d[3]));
+        let (even2, odd2) = (s.fma(p2, d[0], d[2]), s.fma(p2, d[1], d[3]));
+        [
+            s.fma(s.splat(P), even, odd),
+            s.fma(s.splat(-P), even, odd),
+            s.fma(s.splat(Q), even2, odd2),
+            s.fma(s.splat(-Q), even2, odd2),
+        ]
+    }
+}
+
+impl Line<5, 4> for F4x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, m: [S::V; 5]) -> [S::V; 4] {
+        let (sum, difference) = (s.add(m[0], m[1]), s.sub(m[0], m[1]));
+        let (sum2, difference2) = (s.add(m[2], m[3]), s.sub(m[2], m[3]));
+        [
+            s.add(sum, sum2),
+            s.fma(s.splat(Q), difference2, s.mul(s.splat(P), difference)),
+            s.fma(s.splat(Q2), sum2, s.mul(s.splat(P2), sum)),
+            s.fma(s.splat(P2 * P), difference, s.fma(s.splat(Q2 * Q), difference2, m[4])),
+        ]
     }
 }

@@ -64,7 +64,7 @@ fn part(total: usize, count: usize, i: usize) -> Range<usize> {
 }
 
 impl Weights {
-    /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
+    /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_gradient`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
         let forward = Winograd::new(variant, s, options);
         let chunks = options.blocking.map(|b| b.rows.max(1));

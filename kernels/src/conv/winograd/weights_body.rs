@@ -71,12 +71,14 @@ impl Kernel for Body<'_> {
                     Variant::F4x3 => self.spread::<S, F4x3, 6, 4>(s, &share),
                     Variant::F2x3 => self.spread::<S, F2x3, 4, 2>(s, &share),
                     Variant::F3x2 => self.spread::<S, F3x2, 4, 3>(s, &share),
+                    _ => {} // `check_gradient`: no plan has a stride.
                 },
                 Stage::Multiply(share, unit, positions) => self.multiply(s, &share, &unit, positions),
                 Stage::Gather(unit) => match self.plan.variant() {
                     Variant::F4x3 => self.gather::<S, F4x3, 6, 3>(s, &unit),
                     Variant::F2x3 => self.gather::<S, F2x3, 4, 3>(s, &unit),
                     Variant::F3x2 => self.gather::<S, F3x2, 4, 2>(s, &unit),
+                    _ => {}
                 },
             }
         }

@@ -1,0 +1,247 @@
+//! The variants, their points and their one-dimensional transforms.
+
+use num_traits::Float;
+
+/// The points ±11/8 and ±7/16 of the two-tap kernels of a stride. Their powers are exact in `f32`; errors are half those
+/// that ±√2 and ±√2/2 give there.
+const P: f64 = 1.375;
+const Q: f64 = 0.4375;
+
+/// Which Winograd algorithm: the tile of outputs, the kernel, the stride.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// F(4×4, 3×3): 36 products where the direct sum takes 144.
+    F4x3,
+    /// F(2×2, 3×3): 16 products where the direct sum takes 36; rounds less than F(4×4, 3×3).
+    F2x3,
+    /// F(3×3, 2×2): 16 products where the direct sum takes 36.
+    F3x2,
+    /// F(4×4, 3×3) with stride 2: 81 products where the direct sum takes 144.
+    F4x3S2,
+    /// F(3×3, 3×3) with stride 2: 49 products where the direct sum takes 81; rounds less than F(4×4, 3×3).
+    F3x3S2,
+    /// F(4×4, 4×4) with stride 2: 100 products where the direct sum takes 256.
+    F4x4S2,
+    /// F(4×4, 5×5) with stride 2: 121 products where the direct sum takes 400.
+    F4x5S2,
+}
+
+impl Variant {
+    /// All of them.
+    pub const ALL: [Variant; 7] = [
+        Variant::F4x3,
+        Variant::F2x3,
+        Variant::F3x2,
+        Variant::F4x3S2,
+        Variant::F3x3S2,
+        Variant::F4x4S2,
+        Variant::F4x5S2,
+    ];
+
+    /// Rows and columns of the tile of outputs.
+    pub const fn m(self) -> usize {
+        match self {
+            Variant::F4x3 | Variant::F4x3S2 | Variant::F4x4S2 | Variant::F4x5S2 => 4,
+            Variant::F2x3 => 2,
+            Variant::F3x2 | Variant::F3x3S2 => 3,
+        }
+    }
+
+    /// Rows and columns of the kernel.
+    pub const fn r(self) -> usize {
+        match self {
+            Variant::F3x2 => 2,
+            Variant::F4x3 | Variant::F2x3 | Variant::F4x3S2 | Variant::F3x3S2 => 3,
+            Variant::F4x4S2 => 4,
+            Variant::F4x5S2 => 5,
+        }
+    }
+
+    /// The stride, of rows and of columns.
+    pub const fn stride(self) -> usize {
+        match self {
+            Variant::F4x3 | Variant::F2x3 | Variant::F3x2 => 1,
+            Variant::F4x3S2 | Variant::F3x3S2 | Variant::F4x4S2 | Variant::F4x5S2 => 2,
+        }
+    }
+
+    /// Rows and columns of the positions at which products are taken, and of the tile of inputs of one phase.
+    pub const fn n(self) -> usize {
+        self.m() + self.phase_taps(0) - 1
+    }
+
+    /// Rows and columns of the tile of inputs, of all phases.
+    pub const fn side(self) -> usize {
+        (self.m() - 1) * self.stride() + self.r()
+    }
+
+    /// Taps that a phase has along an axis: every `stride`-th, from `phase` on.
+    pub const fn phase_taps(self, phase: usize) -> usize {
+        (self.r() - phase).div_ceil(self.stride())
+    }
+
+    /// Positions along an axis that a phase takes part in, and the inputs that it reads there: a phase with a tap less than
+    /// the first has a zero at the last point, ∞.
+    pub const fn reach(self, phase: usize) -> usize {
+        self.m() + self.phase_taps(phase) - 1
+    }
+
+    /// Phases along an axis that take part in position `i` of it: so many from the first on.
+    pub(crate) const fn phases(self, i: usize) -> usize {
+        if i < self.reach(self.stride() - 1) { self.stride() } else { 1 }
+    }
+
+    /// `G`: a row for each interpolation point, a column for each tap of the first phase.
+    pub(crate) fn g(self) -> &'static [&'static [f64]] {
+        const A: f64 = std::f64::consts::SQRT_2;
+        const B: f64 = std::f64::consts::FRAC_1_SQRT_2;
+        match self {
+            Variant::F4x3 | Variant::F4x5S2 => &[
+                &[1.0, 0.0, 0.0],
+                &[1.0 / 6.0, A / 6.0, 1.0 / 3.0],
+                &[1.0 / 6.0, -A / 6.0, 1.0 / 3.0],
+                &[-2.0 / 3.0, -2.0 / 3.0 * B, -1.0 / 3.0],
+                &[-2.0 / 3.0, 2.0 / 3.0 * B, -1.0 / 3.0],
+                &[0.0, 0.0, 1.0],
+            ],
+            Variant::F4x3S2 | Variant::F4x4S2 => {
+                const C: f64 = 1.0 / (2.0 * P * (P * P - Q * Q));
+                const D: f64 = 1.0 / (2.0 * Q * (P * P - Q * Q));
+                &[&[C, P * C], &[-C, P * C], &[-D, -Q * D], &[D, -Q * D], &[0.0, 1.0]]
+            }
+            Variant::F2x3 => &[&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.5], &[0.5, -0.5, 0.5], &[0.0, 0.0, 1.0]],
+            Variant::F3x2 | Variant::F3x3S2 => &[&[1.0, 0.0], &[0.5, 0.5], &[0.5, -0.5], &[0.0, 1.0]],
+        }
+    }
+
+    /// `G g Gᵀ` of one pair of channels at one phase in `f64`: position `i·n + j`, from tap `(row, column)` of the phase.
+    ///
+    /// Both products are summed in the order of the taps.
+    pub fn weights(self, phase: [usize; 2], tap: impl Fn(usize, usize) -> f64) -> [f64; 36] {
+        let (n, [rows, cols], g) = (self.n(), phase.map(|p| self.phase_taps(p)), self.g());
+        let mut half = [[0.0; 3]; 6];
+        let mut out = [0.0; 36];
+        for (i, row) in g.iter().enumerate() {
+            for c in 0..cols {
+                half[i][c] = (0..rows).fold(0.0, |sum, k| sum + row[k] * tap(k, c));
+            }
+        }
+        for i in 0..n {
+            for (j, row) in g.iter().enumerate() {
+                out[i * n + j] = (0..cols).fold(0.0, |sum, k| sum + half[i][k] * row[k]);
+            }
+        }
+        out
+    }
+
+    /// `Bᵀ d`, one dimension: the inputs of a phase to as many positions. What the last position alone reads is not there
+    /// for a phase that has no part in it.
+    pub fn input<T: Float>(self, d: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+        let (mut y, last) = match self.n() {
+            4 => (vec![d[0] - d[2], d[1] + d[2], d[2] - d[1]], d.get(3).map(|&last| last - d[1])),
+            5 => {
+                let (even, odd) = (c(-Q * Q).mul_add(d[0], d[2]), c(-Q * Q).mul_add(d[1], d[3]));
+                let (even2, odd2) = (c(-P * P).mul_add(d[0], d[2]), c(-P * P).mul_add(d[1], d[3]));
+                let finite = vec![
+                    c(P).mul_add(even, odd),
+                    c(-P).mul_add(even, odd),
+                    c(Q).mul_add(even2, odd2),
+                    c(-Q).mul_add(even2, odd2),
+                ];
+                let last = |last: T| c(-P * P - Q * Q).mul_add(d[2], c(P * P * Q * Q).mul_add(d[0], last));
+                (finite, d.get(4).map(|&d| last(d)))
+            }
+            _ => {
+                let (even, odd) = (c(-0.5).mul_add(d[2], d[4]), c(-0.5).mul_add(d[1], d[3]));
+                let (even2, odd2) = (c(-2.0).mul_add(d[2], d[4]), c(-2.0).mul_add(d[1], d[3]));
+                let finite = vec![
+                    c(-2.5).mul_add(d[2], d[0] + d[4]),
+                    a.mul_add(odd, even),
+                    (-a).mul_add(odd, even),
+                    b.mul_add(odd2, even2),
+                    (-b).mul_add(odd2, even2),
+                ];
+                (finite, d.get(5).map(|&last| c(-2.5).mul_add(d[3], d[1] + last)))
+            }
+        };
+        y.extend(last);
+        y
+    }
+
+    /// `Aᵀ m`, one dimension: `n` positions to `m` outputs.
+    pub fn output<T: Float>(self, m: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        if self.n() == 5 {
+            let (sum, difference) = (m[0] + m[1], m[0] - m[1]);
+            let (sum2, difference2) = (m[2] + m[3], m[2] - m[3]);
+            return vec![
+                sum + sum2,
+                c(Q).mul_add(difference2, c(P) * difference),
+                c(Q * Q).mul_add(sum2, c(P * P) * sum),
+                c(P * P * P).mul_add(difference, c(Q * Q * Q).mul_add(difference2, m[4])),
+            ];
+        }
+        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
+        match self.m() {
+            2 => vec![m[0] + sum, difference + m[3]],
+            3 => vec![m[0] + sum, difference, sum + m[3]],
+            _ => {
+                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+                let (a3, b3) = (c(2.0 * std::f64::consts::SQRT_2), c(0.5 * std::f64::consts::FRAC_1_SQRT_2));
+                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
+                vec![
+                    (m[0] + sum) + sum2,
+                    b.mul_add(difference2, a * difference),
+                    c(0.5).mul_add(sum2, c(2.0) * sum),
+                    a3.mul_add(difference, b3.mul_add(difference2, m[5])),
+                ]
+            }
+        }
+    }
+
+    /// `A d`, one dimension: `m` gradients of outputs to `n` positions; none for a stride, whose gradients are direct.
+    pub fn gradient<T: Float>(self, d: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        match self {
+            Variant::F4x3 => {
+                let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
+                let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
+                let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
+                vec![
+                    d[0],
+                    a.mul_add(odd, even),
+                    (-a).mul_add(odd, even),
+                    b.mul_add(odd2, even2),
+                    (-b).mul_add(odd2, even2),
+                    d[3],
+                ]
+            }
+            Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
+            Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
+            _ => Vec::new(),
+        }
+    }
+
+    /// `Gᵀ m`, one dimension: `n` positions to `r` taps; none for a stride.
+    pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
+        let half = c(0.5);
+        match self {
+            Variant::F4x3 => {
+                let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
+                let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
+                vec![
+                    c(1.0 / 6.0).mul_add(sum, c(-2.0 / 3.0).mul_add(sum2, m[0])),
+                    c(a).mul_add(difference, c(b) * difference2),
+                    c(1.0 / 3.0).mul_add(sum - sum2, m[5]),
+                ]
+            }
+            Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
+            Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
+            _ => Vec::new(),
+        }
+    }
+}
