@@ -1,6 +1,6 @@
 //! What is written of a study: a table, the runs as lines of JSON, plots.
 
-use super::{ReproduceError, Run, RunRecord, Study, plot};
+use super::{ReproduceError, Run, RunRecord, Study, plot, slopes};
 use crate::file::{self, FileError};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,11 @@ impl Spread {
         Some(Spread { mean, deviation, least })
     }
 
+    /// A single value.
+    pub(super) fn exact(mean: f64) -> Spread {
+        Spread { mean, deviation: None, least: mean }
+    }
+
     /// `mean ± deviation` with so many decimals.
     pub(super) fn text(self, decimals: usize) -> String {
         let deviation = self.deviation.map_or(String::new(), |d| format!(" ± {d:.decimals$}"));
@@ -43,42 +48,65 @@ impl Spread {
 }
 
 /// The mean and spread of what a few runs give, as text; a dash of none.
-fn cell(values: impl Iterator<Item = f64>, decimals: usize) -> String {
+pub(super) fn cell(values: impl Iterator<Item = f64>, decimals: usize) -> String {
     Spread::of(&values.collect::<Vec<_>>()).map_or("–".into(), |s| s.text(decimals))
 }
 
-/// Writes `table.md`, `runs.jsonl` and the plots of a study's runs, as far as they have got, into the study's folder, each
-/// file whole or not at all; gives the text of the table.
+/// Writes `table.md`, `runs.jsonl` and a plot of a study's runs, as far as they have got, into the study's folder, each file
+/// whole or not at all; gives the text of the table.
 ///
 /// # Errors
 /// A file that cannot be written, by name.
 pub fn report(study: Study, runs: &[Run], records: &[RunRecord], out: &Path) -> Result<String, ReproduceError> {
-    let folder = out.join(study.name());
-    std::fs::create_dir_all(&folder).map_err(FileError::at(&folder))?;
-    let text = table(study, runs, records);
-    put(&folder, "runs.jsonl", lines(records, &folder)?)?;
-    put(&folder, "curves.svg", draw(&folder, "curves.svg", plot::curves(study, records))?)?;
-    put(&folder, "table.md", text.clone())?;
+    let folder = Folder::create(out, study.name())?;
+    folder.lines(records)?;
+    let text = heading(study, records)
+        + &match study {
+            Study::Slopes => {
+                let layers = slopes::layers(records);
+                folder.picture("slopes.svg", plot::slopes(&layers))?;
+                slopes::table(&layers, records, runs)
+            }
+            Study::Prelu | Study::Depth => {
+                folder.picture("curves.svg", plot::curves(study, records))?;
+                table(study, runs, records)
+            }
+        };
+    folder.text("table.md", &text)?;
     Ok(text)
 }
 
-fn put(folder: &Path, name: &str, text: String) -> Result<(), FileError> {
-    file::write(&folder.join(name), text.as_bytes())
-}
+/// Where a study's files go.
+pub(super) struct Folder(PathBuf);
 
-fn draw(folder: &Path, name: &str, svg: Result<String, String>) -> Result<String, ReproduceError> {
-    svg.map_err(|why| ReproduceError::Folder { path: folder.join(name).display().to_string(), why })
-}
-
-fn lines(records: &[RunRecord], folder: &Path) -> Result<String, ReproduceError> {
-    let path: PathBuf = folder.join("runs.jsonl");
-    let fault = |e: serde_json::Error| ReproduceError::Folder { path: path.display().to_string(), why: e.to_string() };
-    let mut text = String::new();
-    for record in records {
-        text += &serde_json::to_string(record).map_err(fault)?;
-        text.push('\n');
+impl Folder {
+    pub fn create(out: &Path, study: &str) -> Result<Folder, ReproduceError> {
+        let path = out.join(study);
+        std::fs::create_dir_all(&path).map_err(FileError::at(&path))?;
+        Ok(Folder(path))
     }
-    Ok(text)
+
+    pub fn text(&self, name: &str, text: &str) -> Result<(), ReproduceError> {
+        Ok(file::write(&self.0.join(name), text.as_bytes())?)
+    }
+
+    pub fn picture(&self, name: &str, svg: Result<String, String>) -> Result<(), ReproduceError> {
+        self.text(name, &svg.map_err(|why| self.fault(name, why))?)
+    }
+
+    /// Writes `runs.jsonl`.
+    pub fn lines(&self, records: &[impl serde::Serialize]) -> Result<(), ReproduceError> {
+        let mut text = String::new();
+        for record in records {
+            text += &serde_json::to_string(record).map_err(|e| self.fault("runs.jsonl", e.to_string()))?;
+            text.push('\n');
+        }
+        self.text("runs.jsonl", &text)
+    }
+
+    fn fault(&self, name: &str, why: String) -> ReproduceError {
+        ReproduceError::Report { path: self.0.join(name).display().to_string(), why }
+    }
 }
 
 /// The test error after the last epoch, in percent; nothing of a run that is not finished.
@@ -89,8 +117,7 @@ fn error(record: &RunRecord) -> Option<f64> {
 fn table(study: Study, runs: &[Run], records: &[RunRecord]) -> String {
     let variants = study.variants();
     let first = variants.first().map_or("", |v| v.name);
-    let mut text = heading(study, records);
-    text += &format!(
+    let mut text = format!(
         "| variant | seeds | test error, % | against {first} | best, % | training loss | begins at step | seconds | \
          processor seconds |\n|---|---|---|---|---|---|---|---|---|\n"
     );
