@@ -33,7 +33,8 @@ pub enum Study {
     Prelu,
     /// Table 1: the slopes that were learned, layer by layer. Its runs are those of [`Study::Prelu`], in its folder.
     Slopes,
-    /// Figure 3: a deep net learns from He's initial weights and stalls with Xavier's.
+    /// Figure 3: a deep net with ReLU learns from He's initial weights and stalls with Xavier's; with a net of fewer layers,
+    /// Figure 2: it learns from both.
     Depth,
 }
 

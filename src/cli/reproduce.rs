@@ -59,7 +59,8 @@ enum Name {
     Prelu,
     /// The slopes that those nets have learned, layer by layer (Table 1): takes the runs of prelu, or trains them
     Slopes,
-    /// A net of 30 layers with the initial weights of He and of Xavier (Figure 3)
+    /// A net of 30 layers with ReLU and the initial weights of He and of Xavier (Figure 3; of fewer with --model e14-32:
+    /// Figure 2, in another --out)
     Depth,
     /// Time of a whole training step with each rectifier
     Cost,

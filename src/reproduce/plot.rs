@@ -19,12 +19,13 @@ fn text(e: impl std::fmt::Display) -> String {
     format!("cannot be drawn: {e}")
 }
 
-/// The mean of curves at the places that all of them have.
+/// The mean of the longest curves: those of runs that have got as far as any.
 fn mean(curves: &[Points]) -> Points {
-    let len = curves.iter().map(Vec::len).min().unwrap_or(0);
+    let len = curves.iter().map(Vec::len).max().unwrap_or(0);
+    let longest: Vec<&Points> = curves.iter().filter(|c| c.len() == len).collect();
     let at = |i: usize| {
-        let values: f64 = curves.iter().map(|c| c[i].1).sum();
-        (curves[0][i].0, values / curves.len() as f64)
+        let values: f64 = longest.iter().map(|c| c[i].1).sum();
+        (longest[0][i].0, values / longest.len() as f64)
     };
     (0..len).map(at).collect()
 }
@@ -152,7 +153,7 @@ pub(super) fn slopes(layers: &[LayerSlopes]) -> Result<String, String> {
 pub(super) fn costs(records: &[CostRecord]) -> Result<String, String> {
     let labels: Vec<String> = records.iter().map(|r| format!("{}, batch {}", r.model, r.batch)).collect();
     let all = || records.iter().flat_map(|r| r.rectifiers.iter());
-    let high = all().map(|c| c.against).fold(1.0, f64::max) * 1.15;
+    let high = all().map(|c| c.against).fold(1.0, f64::max) * 1.35;
     let most = records.iter().map(|r| r.rectifiers.len()).max().unwrap_or(1).max(1) as f64;
     let mut svg = String::new();
     {
@@ -209,8 +210,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn means_are_of_what_all_curves_have() {
+    fn means_are_of_the_longest_curves() {
         assert_eq!(mean(&[]), []);
-        assert_eq!(mean(&[vec![(1.0, 2.0), (2.0, 3.0)], vec![(1.0, 4.0)]]), [(1.0, 3.0)]);
+        let long = [vec![(1.0, 2.0), (2.0, 3.0)], vec![(1.0, 9.0)], vec![(1.0, 4.0), (2.0, 7.0)]];
+        assert_eq!(mean(&long), [(1.0, 3.0), (2.0, 5.0)]);
     }
 }

@@ -160,7 +160,7 @@ fn heading(study: Study, records: &[RunRecord]) -> String {
     let t = &r.training;
     let net = r.model.strip_suffix(r.variant).map_or(&*r.model, |m| m.trim_end_matches('-'));
     format!(
-        "# {study}\n\n{net} on {}: {} epochs, batch {}, learning rate {} ({}), momentum {}, weight decay {}.\n\n",
+        "# {study}\n\n{net} on {}: epochs {}, batch {}, learning rate {} ({}), momentum {}, weight decay {}.\n\n",
         r.dataset, t.epochs, t.batch, t.lr, t.schedule, t.momentum, t.weight_decay
     )
 }

@@ -28,10 +28,10 @@ pub(super) const RECTIFIERS: [Variant; 4] = [
     rectifier("channel-wise", Activation::Prelu { slope: 0.25, shared: false }),
 ];
 
-/// The initial weights that He et al. 2015, Figures 2 and 3, compare.
+/// The initial weights that He et al. 2015, Figures 2 and 3, compare, in nets with ReLU.
 pub(super) const INITS: [Variant; 2] = [
-    Variant { name: "he", activation: None, init: Some(Init::He) },
-    Variant { name: "xavier", activation: None, init: Some(Init::Xavier) },
+    Variant { name: "he", activation: Some(Activation::Relu), init: Some(Init::He) },
+    Variant { name: "xavier", activation: Some(Activation::Relu), init: Some(Init::Xavier) },
 ];
 
 impl Variant {
@@ -107,6 +107,7 @@ mod tests {
     #[test]
     fn initial_weights_differ_by_their_scale() {
         let base = Model::built_in("e30-32").unwrap();
+        assert_eq!(INITS.map(|v| v.of(&base).layers), [base.layers.clone(), base.layers.clone()]);
         let [he, xavier] = INITS.map(|v| initial(&v.of(&base), 3).unwrap());
         let (a, b) = (&he[0].value, &xavier[0].value);
         assert!(a.iter().zip(b.iter()).all(|(a, b)| (a / b - 2.0f32.sqrt()).abs() < 1e-5));
