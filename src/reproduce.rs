@@ -65,8 +65,8 @@ impl Study {
         }
     }
 
-    /// What it does unless somebody says otherwise. With a rate of 0.03 nets with PReLU diverge; with 0.01 at all times
-    /// the deep one falls back to guessing soon after it has begun to learn.
+    /// What it does unless somebody says otherwise. On CIFAR-10 a net with PReLU diverged at a rate of 0.03, and at a
+    /// constant 0.01 the deep one fell back to guessing soon after it had begun to learn.
     pub fn defaults(self) -> Defaults {
         match self {
             Study::Prelu | Study::Slopes => {

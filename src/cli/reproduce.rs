@@ -34,7 +34,7 @@ pub struct Args {
     /// Passes through the training images [default: 8; depth: 3]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Stop each run after this many steps in all, with a checkpoint; cost: rounds to time [default: 20]
+    /// Stop each run after this many steps in all, with a checkpoint; cost: rounds to time [default: 40]
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// Learning rate [default: 0.01; depth: 0.003]
@@ -107,7 +107,7 @@ fn time(args: &Args, isa: Isa) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("cost trains nothing: {option} is for the other findings")));
     }
     let options = CostOptions {
-        rounds: args.steps.map_or(20, |steps| usize::try_from(steps).unwrap_or(usize::MAX)),
+        rounds: args.steps.map_or(40, |steps| usize::try_from(steps).unwrap_or(usize::MAX)),
         threads: args.threads.unwrap_or(bench::Options::with_isa(isa).threads),
         isa,
     };
