@@ -26,7 +26,7 @@ mod json;
 pub mod machine;
 mod prelu;
 mod tensors;
-mod timing;
+pub(crate) mod timing;
 mod train;
 
 pub use infer::{InferOptions, InferRecord, infer};

@@ -14,6 +14,7 @@ pub mod model;
 pub mod nn;
 pub mod optim;
 pub mod problem;
+pub mod reproduce;
 pub mod rng;
 pub mod schedule;
 pub mod study;

@@ -107,7 +107,7 @@ pub(super) fn by_turns(seconds: f64, mut once: impl FnMut(bool) -> Result<(), Er
 }
 
 /// The middle value, or the mean of the two middle ones; NaN if there is none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,

@@ -12,6 +12,7 @@ mod eval;
 mod info;
 mod init_study;
 mod model;
+mod reproduce;
 mod train;
 
 /// Trains and runs convolutional nets with learned rectifiers (PReLU) on CPUs, with the same bits everywhere.
@@ -33,6 +34,7 @@ enum Command {
     BenchTrain(bench_train::Args),
     Model(model::Args),
     InitStudy(init_study::Args),
+    Reproduce(reproduce::Args),
     Info(info::Args),
 }
 
@@ -102,6 +104,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::BenchTrain(args) => bench_train::run(args),
         Command::Model(args) => model::run(args),
         Command::InitStudy(args) => init_study::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Info(args) => info::run(args),
     }
 }

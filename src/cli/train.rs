@@ -216,9 +216,7 @@ fn go(
         training.batch,
         rayon::current_num_threads(),
     ))?;
-    let bar = ProgressBar::new(u64::from(steps));
-    let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {pos}/{len} loss {msg} {eta}");
-    bar.set_style(style.map_err(Failure::failed)?);
+    let bar = progress(u64::from(steps))?;
     let mut log = args.step_log.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     let mut steps_done = Vec::new();
     // A closed standard output ends the run, but only after its checkpoint is saved.
@@ -261,7 +259,16 @@ fn go(
     say(format_args!("written to {path}"))
 }
 
-fn line(r: &EpochRecord, epochs: u32) -> String {
+/// The bar of an epoch of so many steps: its prefix is the epoch, its message the loss.
+pub fn progress(steps: u64) -> Result<ProgressBar, Failure> {
+    let bar = ProgressBar::new(steps);
+    let style = ProgressStyle::with_template("epoch {prefix} {wide_bar} {pos}/{len} loss {msg} {eta}");
+    bar.set_style(style.map_err(Failure::failed)?);
+    Ok(bar)
+}
+
+/// What is said of an epoch.
+pub fn line(r: &EpochRecord, epochs: u32) -> String {
     format!(
         "epoch {:>3}/{epochs}  loss {:.4}  accuracy {:>6.2} %  test loss {:.4}  test accuracy {:>6.2} %  {:.0} images/s",
         r.epoch,
