@@ -167,7 +167,9 @@ impl Kernel for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let len = plane_len(self.dims);
-        let planes = self.pre.chunks(len).zip(self.grad.chunks_mut(len)).zip(self.sums.chunks_mut(SUMS * LANES));
+        // Whole planes; that they are of one length is told, so that little is done before each.
+        let planes = self.pre.chunks_exact(len).zip(self.grad.chunks_exact_mut(len));
+        let planes = planes.zip(self.sums.as_chunks_mut::<{ SUMS * LANES }>().0);
         for (i, ((pre, grad), sums)) in planes.enumerate() {
             let a = s.vector(&slopes_of(self.dims, self.slopes, self.first + i));
             let (mut slope, mut bias) = ([s.zero(); ACCUMULATORS], [s.zero(); ACCUMULATORS]);
@@ -215,6 +217,7 @@ impl Kernel for BiasGradient<'_> {
 }
 
 /// The sums over the images of the channels of a block: `which` 0 for slopes, 1 for biases.
+#[inline]
 fn over_images(d: &Dims, sums: &[f32], block: usize, which: usize) -> Lanes {
     let sums = pixels(sums);
     let group = |group: usize| {
@@ -226,8 +229,11 @@ fn over_images(d: &Dims, sums: &[f32], block: usize, which: usize) -> Lanes {
 
 /// The sums over the images, channel by channel.
 fn per_channel(d: &Dims, sums: &[f32], which: usize, to: &mut [f32]) {
-    for (block, to) in to.chunks_mut(LANES).enumerate() {
-        to.iter_mut().zip(over_images(d, sums, block, which)).for_each(|(to, sum)| *to = sum);
+    let (whole, rest) = to.as_chunks_mut();
+    let blocks = whole.len();
+    whole.iter_mut().enumerate().for_each(|(block, to)| *to = over_images(d, sums, block, which));
+    if !rest.is_empty() {
+        rest.copy_from_slice(&over_images(d, sums, blocks, which)[..rest.len()]);
     }
 }
 
