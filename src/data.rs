@@ -15,8 +15,8 @@ pub mod shapes;
 pub(crate) use batch::LEVELS;
 pub use batch::{Augment, Epoch, Normalise, batch};
 pub use error::{DataError, FormatError};
-pub use feed::{Feed, Indices};
-pub use images::{Dataset, Images};
+pub use feed::{AHEAD, Feed, Order};
+pub use images::{Dataset, Disk, Images};
 
 use std::{io::ErrorKind, path::Path};
 

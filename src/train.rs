@@ -17,7 +17,7 @@ pub use record::{EpochRecord, Event, Slopes, StepRecord, slopes};
 pub use stepper::Stepper;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
-use crate::data::{DataError, Dataset, Epoch, Feed, Images, Indices, Normalise};
+use crate::data::{DataError, Dataset, Feed, Images, Normalise, Order};
 use crate::file::FileError;
 use crate::hyper::HyperError;
 use crate::model::{Model, ModelError};
@@ -195,7 +195,10 @@ impl<'d> Trainer<'d> {
         check_progress(&progress, dataset.train.len() / batch, batch)?;
         let evaluator = Evaluator::new(&model, isa)?;
         let stepper = Stepper::resume(&model, isa, batch, progress.seed, (parameters, sgd, progress.steps))?;
-        let feed = Feed::new(&dataset.train, normalise.clone(), model.training.augment());
+        let (training, seed) = (&model.training, progress.seed);
+        let steps = u64::from(training.epochs).saturating_mul((dataset.train.len() / batch) as u64);
+        let order = Order { seed, batch, shuffle: training.shuffle, steps };
+        let feed = Feed::new(&dataset.train, normalise.clone(), training.augment(), order)?;
         Ok(Trainer { model, dataset, normalise, stepper, evaluator, progress, feed })
     }
 
@@ -211,16 +214,12 @@ impl<'d> Trainer<'d> {
         observe: &mut dyn FnMut(&Trainer<'d>, Event<'_>) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         while self.progress.epoch < self.model.training.epochs {
-            let samples = u32::try_from(self.dataset.train.len())
-                .map_err(|_| TrainError::Mismatch("more than 4294967295 training images".into()))?;
-            let epoch = Epoch { seed: self.progress.seed, number: self.progress.epoch.into() };
-            let order = if self.model.training.shuffle { epoch.order(samples) } else { (0..samples).collect() };
             let (first, start) = (self.progress.step, Instant::now());
             for _ in first..self.steps_per_epoch() {
                 if stop.load(Ordering::Relaxed) || limit.is_some_and(|l| self.progress.steps >= l) {
                     return Ok(());
                 }
-                let done = self.step(&order, epoch)?;
+                let done = self.step()?;
                 let loss = self.progress.loss / self.seen();
                 let (step, of) = (self.progress.step, self.steps_per_epoch());
                 observe(self, Event::Step { epoch: self.progress.epoch + 1, step, of, loss, done })?;
@@ -242,20 +241,14 @@ impl<'d> Trainer<'d> {
         f64::from(self.progress.step) * self.model.training.batch as f64
     }
 
-    fn step(&mut self, order: &[u32], epoch: Epoch) -> Result<StepRecord, TrainError> {
+    fn step(&mut self) -> Result<StepRecord, TrainError> {
         let training = &self.model.training;
-        let batch = |step: u32| {
-            let start = step as usize * training.batch;
-            order.get(start..start + training.batch).map(|images| Indices { epoch, images })
-        };
-        let (step, empty) = (self.progress.step, Indices { epoch, images: &[] });
         let all = f64::from(training.epochs) * f64::from(self.steps_per_epoch());
         let done = self.progress.steps as f64 / all;
         let lr = training.schedule.rate(training.lr, self.progress.epoch, done, &self.progress.schedule);
         self.stepper.lr = lr;
-        let (now, then) = (batch(step).unwrap_or(empty), batch(step + 1));
         let stepper = &mut self.stepper;
-        let sums = self.feed.step(now, then, |pixels, labels| stepper.step(pixels, labels))??;
+        let sums = self.feed.step(self.progress.steps, |pixels, labels| stepper.step(pixels, labels))??;
         let images = training.batch as f64;
         let (loss, accuracy) = (sums.loss / images, sums.correct as f64 / images);
         self.progress.steps += 1;

@@ -7,7 +7,7 @@
 mod maps;
 
 use crate::data::photos::{Photo, Window, scaled};
-use crate::data::{DataError, Images, LEVELS, Normalise, folder::Picture};
+use crate::data::{DataError, Disk, Images, LEVELS, Normalise, folder::Picture};
 use crate::hyper::HyperError;
 use crate::model::{Model, ModelError};
 use crate::nn::{Mode, Net, NetError, Parameters};
@@ -231,7 +231,7 @@ fn add_softmax(net: &Net, isa: Isa, images: usize, sum: &mut [f64]) -> Result<()
 pub enum Pictures<'a> {
     /// Photos, each of its own size.
     Photos(&'a [Photo]),
-    /// Images of one size, in memory.
+    /// Images of one size.
     Images(&'a Images),
 }
 
@@ -257,9 +257,9 @@ impl<'a> Pictures<'a> {
                 let photo = photos.get(i).ok_or_else(none)?;
                 Ok((photo.open()?, photo.label, Cow::Borrowed(&photo.path)))
             }
-            Pictures::Images(Images { photos: Some(set), .. }) => Pictures::Photos(&set.photos).get(i),
+            Pictures::Images(Images { disk: Some(Disk::Photos(set)), .. }) => Pictures::Photos(&set.photos).get(i),
             Pictures::Images(images) => {
-                let (image, &label) = images.image(i).zip(images.labels.get(i)).ok_or_else(none)?;
+                let (image, &label) = (images.read(i)?, images.labels.get(i).ok_or_else(none)?);
                 let plane = images.h * images.w;
                 // A grey image has one plane, which stands for all three.
                 let channels = images.c.saturating_sub(1);

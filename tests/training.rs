@@ -183,7 +183,7 @@ fn images(count: usize, seed: u64) -> Images {
     for (image, label) in pixels.chunks_mut(c * h * w).zip(&labels) {
         image[(2 * *label as usize + 1) * w..][..w].fill(255);
     }
-    Images { c, h, w, pixels, labels, photos: None }
+    Images { c, h, w, pixels, labels, disk: None }
 }
 
 fn dataset() -> Dataset {

@@ -1,6 +1,7 @@
 //! Photos through the command: `rectify eval --views`, and training at random scales.
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use rectify::checkpoint::Checkpoint;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -188,7 +189,16 @@ fn photos_are_trained_on_at_random_scales_and_a_run_goes_on_where_it_stopped() {
     let top1 = single.lines().last().unwrap().split_whitespace().nth(1).unwrap().parse::<f64>().unwrap();
     assert!((percent(&text) + top1 - 100.0).abs() < 0.02, "{text} {single}");
 
-    refuse(&train("e", &["--crop", "2"]), 2, "scale = 22 to 30: it must be two rising lengths");
+    // Shifts are of images in memory: what the net says of them is left aside, what is asked for is refused.
+    let text = fs::read_to_string(home.join("net.toml")).unwrap();
+    fs::write(home.join("net.toml"), text.replace("[training]", "[training]\ncrop = 3")).unwrap();
+    run(&train("c", &["--skip-broken"]));
+    let weights = |run: &str| -> Vec<Vec<f32>> {
+        let checkpoint = Checkpoint::load(&home.join(run).join("checkpoint.safetensors")).unwrap();
+        checkpoint.parameters.iter().map(|p| p.value.to_vec()).collect()
+    };
+    assert!(weights("a") == weights("c"));
+    refuse(&train("e", &["--crop", "2"]), 2, "--crop 2: photos of scale 22,30 are cut at a random place already");
     let mut wrong = train("e", &["--skip-broken"]);
     wrong[10] = "19,30".into();
     refuse(&wrong, 1, "scale = 19 to 19: it must be rising, and at least the crop's 20");

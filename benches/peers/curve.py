@@ -24,9 +24,10 @@ NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 RECORD = 3073
 
 
-def records(folder):
-    """All training images as records of CIFAR-10's binary form, in any fixed order; from pictures, lazily."""
-    binary = sorted(folder.glob("data_batch_*.bin"))
+def records(folder, half="train"):
+    """All images of a half (`train` or `test`) as records of CIFAR-10's binary form, in any fixed order; from pictures,
+    lazily."""
+    binary = sorted(folder.glob("data_batch_*.bin" if half == "train" else "test_batch.bin"))
     if binary:
         data = b"".join(path.read_bytes() for path in binary)
         return [lambda at=at: data[at:at + RECORD] for at in range(0, len(data), RECORD)]
@@ -38,11 +39,22 @@ def records(folder):
         if pixels.shape != (32, 32, 3):
             sys.exit(f"{path}: {pixels.shape} is not 32×32")
         return bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
-    classes = sorted(path for path in (folder / "train").iterdir() if path.is_dir())
+    classes = sorted(path for path in (folder / half).iterdir() if path.is_dir())
     if len(classes) != 10:
-        sys.exit(f"{folder}: neither data_batch_*.bin nor ten folders in train")
+        sys.exit(f"{folder}: neither CIFAR-10's binary files nor ten folders in {half}")
     return [lambda label=label, path=path: read(label, path)
             for label, folder in enumerate(classes) for path in sorted(folder.iterdir())]
+
+
+def save_data(train, test, folder):
+    """Writes images, bytes of whole records, as a data set in CIFAR-10's binary form, in that order."""
+    folder.mkdir()
+    count = len(train) // RECORD
+    # Five files, as the format has them, whole records each.
+    cuts = [count * i // 5 * RECORD for i in range(6)]
+    for i in range(5):
+        (folder / f"data_batch_{i + 1}.bin").write_bytes(train[cuts[i]:cuts[i + 1]])
+    (folder / "test_batch.bin").write_bytes(test)
 
 
 def tensors(net):
@@ -52,6 +64,19 @@ def tensors(net):
     first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear))
     part = lambda i: f"features.{i}" if i < first else f"classifier.{i - first}"
     return {f"{part(i)}.{name}": p for i, layer in enumerate(layers) for name, p in layer.named_parameters()}
+
+
+def normalised(pixels, training):
+    """Images as rectify normalises them: by mean and deviation of the training images, each value rounded once."""
+    import numpy
+    levels = numpy.arange(256) / 255
+    out = numpy.empty(pixels.shape, numpy.float32)
+    for channel in range(3):
+        counts = numpy.bincount(training[:, channel].reshape(-1), minlength=256)
+        mean = numpy.float32((counts * levels).sum() / counts.sum())
+        std = numpy.float32(numpy.sqrt((counts * (levels - (counts * levels).sum() / counts.sum()) ** 2).sum() / counts.sum()))
+        out[:, channel] = ((levels - numpy.float64(mean)) / std).astype(numpy.float32)[pixels[:, channel]]
+    return out
 
 
 def condition(net):
@@ -80,13 +105,19 @@ def save(named, path):
     path.write_bytes(len(text).to_bytes(8, "little") + text + numbers)
 
 
-def torch_losses(net, x, labels, args):
-    """A loss a step; changes the net."""
+def optimizer_of(net, lr, momentum, weight_decay):
+    """SGD as in rectify: biases and slopes do not decay."""
     import torch
     decay = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() <= 1]
-    groups = [dict(params=decay, weight_decay=args.weight_decay), dict(params=others, weight_decay=0)]
-    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum)
+    groups = [dict(params=decay, weight_decay=weight_decay), dict(params=others, weight_decay=0)]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+
+
+def torch_losses(net, x, labels, args):
+    """A loss a step; changes the net."""
+    import torch
+    optimizer = optimizer_of(net, args.lr, args.momentum, args.weight_decay)
     losses = []
     for step in range(args.steps):
         batch = slice(step * args.batch, (step + 1) * args.batch)
@@ -139,21 +170,13 @@ def main():
     chosen = b"".join(read() for read in random.Random(args.seed).sample(all_records, count))
     array = numpy.frombuffer(chosen, numpy.uint8).reshape(count, RECORD)
     labels, pixels = torch.from_numpy(array[:, 0].astype(numpy.int64)), array[:, 1:].reshape(count, 3, 32, 32)
-    # As rectify does it: statistics of the training images, each value of a pixel rounded once.
-    scaled = pixels.astype(numpy.float64) / 255
-    mean, std = (f(scaled, axis=(0, 2, 3)).astype(numpy.float32) for f in (numpy.mean, numpy.std))
-    shape = (1, 3, 1, 1)
-    x = torch.from_numpy(((scaled - mean.reshape(shape).astype(numpy.float64)) / std.reshape(shape)).astype(numpy.float32))
+    x = torch.from_numpy(normalised(pixels, pixels))
     net = models.build("cifar13")
     condition(net)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "data").mkdir()
-        # Five files, as the format has them, whole records each; any one for the test.
-        cuts = [count * i // 5 * RECORD for i in range(6)]
-        for i in range(5):
-            (folder / f"data/data_batch_{i + 1}.bin").write_bytes(chosen[cuts[i]:cuts[i + 1]])
-        (folder / "data/test_batch.bin").write_bytes(chosen[:RECORD])
+        # Any image for the test.
+        save_data(chosen, chosen[:RECORD], folder / "data")
         save(tensors(net), folder / "init.safetensors")
         ours = rectify_losses(args, folder)
     double = None if args.no_double else torch_losses(copy.deepcopy(net).double(), x.double(), labels, args)

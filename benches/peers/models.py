@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 # Side of the image and number of outputs.
-SIZES = {"cifar13": (32, 10), "e14": (224, 1000), "a19": (224, 1000), "iresnet18": (112, 512)}
+SIZES = {"cifar13": (32, 10), "cifar-small": (32, 10), "e14": (224, 1000), "a19": (224, 1000), "iresnet18": (112, 512)}
 
 
 class Spp(nn.Module):
@@ -81,6 +81,12 @@ def build(name):
             c = convs(c, width, count, 3, 1)
             layers.append(nn.MaxPool2d(2))
         layers += [nn.MaxPool2d(4), nn.Flatten(), nn.Linear(256, 256), nn.PReLU(256), nn.Linear(256, 10)]
+    elif name == "cifar-small":
+        c = 3
+        for width, count in ((32, 1), (64, 2), (128, 2)):
+            c = convs(c, width, count, 3, 1)
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.Flatten(), nn.Linear(c * 4 * 4, 128), nn.PReLU(128), nn.Dropout(0.25), nn.Linear(128, 10)]
     elif name in ("e14", "a19"):
         if name == "e14":
             c = convs(3, 64, 1, 7, 3, 2)

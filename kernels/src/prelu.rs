@@ -14,7 +14,7 @@
 
 use crate::error::{check_at_least, check_len};
 use crate::reference::conv::GROUP;
-use crate::sum::{Lanes, Tree, add};
+use crate::sum::{Lanes, add, tree};
 use crate::task::{pixels, pixels_mut, plane_len, units};
 use crate::{Dims, Error, Isa, Kernel, LANES, Simd, blocks};
 use rayon::prelude::*;
@@ -33,6 +33,9 @@ fn check_slopes(d: &Dims, slopes: &[f32]) -> Result<(), Error> {
 #[inline(always)]
 fn slopes_of(d: &Dims, slopes: &[f32], plane: usize) -> Lanes {
     let first = plane % blocks(d.c) * LANES;
+    if let Some(&whole) = slopes.get(first..).and_then(<[f32]>::first_chunk) {
+        return whole;
+    }
     std::array::from_fn(|i| match first + i {
         c if c >= d.c => 0.0,
         c => slopes[if slopes.len() == 1 { 0 } else { c }],
@@ -146,12 +149,15 @@ struct Backward<'a> {
 }
 
 /// One pixel: `dx` in place of `dy`; the sums of `dy·min(0, y)` and of `dx` take it up.
+///
+/// `dy·1` has the bits of `dy`. Selected from `dy` and `a·dy`, `dx` would become a masked store, which is slow; and by the
+/// condition that the sum takes the pixel up, not by its opposite, so that it is one masked FMA.
 #[inline(always)]
 fn backward_pixel<S: Simd>(s: S, a: S::V, pre: &Lanes, grad: &mut Lanes, slope: &mut S::V, bias: &mut S::V) {
     let (y, dy) = (s.vector(pre), s.vector(grad));
-    let positive = s.gt(y, s.zero());
-    let dx = s.select(positive, dy, s.mul(a, dy));
-    *slope = s.select(positive, *slope, s.fma(dy, y, *slope));
+    let scaled = s.not_gt(y, s.zero());
+    let dx = s.mul(s.select(scaled, a, s.splat(1.0)), dy);
+    *slope = s.select(scaled, s.fma(dy, y, *slope), *slope);
     *bias = s.add(*bias, dx);
     s.write(grad, dx);
 }
@@ -161,7 +167,9 @@ impl Kernel for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let len = plane_len(self.dims);
-        let planes = self.pre.chunks(len).zip(self.grad.chunks_mut(len)).zip(self.sums.chunks_mut(SUMS * LANES));
+        // Whole planes; that they are of one length is told, so that little is done before each.
+        let planes = self.pre.chunks_exact(len).zip(self.grad.chunks_exact_mut(len));
+        let planes = planes.zip(self.sums.as_chunks_mut::<{ SUMS * LANES }>().0);
         for (i, ((pre, grad), sums)) in planes.enumerate() {
             let a = s.vector(&slopes_of(self.dims, self.slopes, self.first + i));
             let (mut slope, mut bias) = ([s.zero(); ACCUMULATORS], [s.zero(); ACCUMULATORS]);
@@ -209,21 +217,23 @@ impl Kernel for BiasGradient<'_> {
 }
 
 /// The sums over the images of the channels of a block: `which` 0 for slopes, 1 for biases.
+#[inline]
 fn over_images(d: &Dims, sums: &[f32], block: usize, which: usize) -> Lanes {
     let sums = pixels(sums);
-    let mut tree = Tree::new([0.0; LANES]);
-    for first in (0..d.n).step_by(GROUP) {
-        let images = first..d.n.min(first + GROUP);
-        let group = images.map(|n| sums[(n * blocks(d.c) + block) * SUMS + which]).fold([0.0; LANES], add);
-        tree.push(group, add);
-    }
-    tree.finish(add).unwrap_or([0.0; LANES])
+    let group = |group: usize| {
+        let images = group * GROUP..d.n.min((group + 1) * GROUP);
+        images.map(|n| sums[(n * blocks(d.c) + block) * SUMS + which]).fold([0.0; LANES], add)
+    };
+    tree(d.n.div_ceil(GROUP), &group, &add).unwrap_or([0.0; LANES])
 }
 
 /// The sums over the images, channel by channel.
 fn per_channel(d: &Dims, sums: &[f32], which: usize, to: &mut [f32]) {
-    for (block, to) in to.chunks_mut(LANES).enumerate() {
-        to.copy_from_slice(&over_images(d, sums, block, which)[..to.len()]);
+    let (whole, rest) = to.as_chunks_mut();
+    let blocks = whole.len();
+    whole.iter_mut().enumerate().for_each(|(block, to)| *to = over_images(d, sums, block, which));
+    if !rest.is_empty() {
+        rest.copy_from_slice(&over_images(d, sums, blocks, which)[..rest.len()]);
     }
 }
 
@@ -256,8 +266,9 @@ pub fn backward(
     check_len("bias gradient", dbias.as_ref().map_or(dims.c, |d| d.len()), dims.c)?;
     check_at_least("workspace", workspace.len(), workspace_len(dims))?;
     let sums = &mut workspace[..workspace_len(dims)];
-    sums.fill(0.0);
-    if !grad.is_empty() {
+    if grad.is_empty() {
+        sums.fill(0.0);
+    } else {
         let per = units(plane_len(&dims));
         let len = per * plane_len(&dims);
         let tensors = pre.par_chunks(len).zip(grad.par_chunks_mut(len));
@@ -267,12 +278,12 @@ pub fn backward(
     }
     match dslopes {
         Some([shared]) => {
-            let mut tree = Tree::new(0.0);
-            for block in 0..blocks(dims.c) {
+            // Sixteen channels at a time: blocks of the tree.
+            let block = |block: usize| {
                 let lanes = over_images(&dims, sums, block, 0);
-                lanes.iter().take(dims.c - block * LANES).for_each(|&lane| tree.push(lane, |a, b| a + b));
-            }
-            *shared = tree.finish(|a, b| a + b).unwrap_or(0.0);
+                tree(LANES.min(dims.c - block * LANES), &|lane| lanes[lane], &|a, b| a + b).unwrap_or(0.0)
+            };
+            *shared = tree(blocks(dims.c), &block, &|a, b| a + b).unwrap_or(0.0);
         }
         Some(each) => per_channel(&dims, sums, 0, each),
         None => {}
@@ -294,8 +305,9 @@ pub fn bias_gradient(isa: Isa, dims: Dims, dy: &[f32], dbias: &mut [f32], worksp
     check_len("bias gradient", dbias.len(), dims.c)?;
     check_at_least("workspace", workspace.len(), workspace_len(dims))?;
     let sums = &mut workspace[..workspace_len(dims)];
-    sums.fill(0.0);
-    if !dy.is_empty() {
+    if dy.is_empty() {
+        sums.fill(0.0);
+    } else {
         let per = units(plane_len(&dims));
         let tasks = dy.par_chunks(per * plane_len(&dims)).zip(sums.par_chunks_mut(per * SUMS * LANES));
         tasks.for_each(|(dy, sums)| isa.dispatch(BiasGradient { dims: &dims, dy, sums }));

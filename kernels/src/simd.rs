@@ -110,6 +110,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a > b`, lane by lane; false where either is NaN.
     fn gt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// Not `a > b`, lane by lane; true where either is NaN.
+    fn not_gt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `a ≠ a`: where a lane is NaN.
     fn is_nan(self, a: Self::V) -> Self::M;
     /// `a` where the mask holds, else `b`.

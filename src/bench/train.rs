@@ -1,7 +1,7 @@
 //! Training steps: forward, loss, both backward passes and the update.
 
 use super::{BenchError, machine, timing};
-use crate::data::{Dataset, Epoch, Feed, Images, Indices, Normalise};
+use crate::data::{Dataset, Feed, Normalise, Order};
 use crate::hyper::require;
 use crate::model::Model;
 use crate::nn::{LayerTime, MemoryUse};
@@ -87,7 +87,7 @@ pub struct TrainProfile {
 }
 
 /// Measures training steps of a net: on images of the standard normal distribution and random labels, or on the training
-/// images of a data set in a random order, varied as the model says, each batch made while the step before runs.
+/// images of a data set in a random order, varied as the model says, their batches made ahead as [`Feed`] does.
 ///
 /// ```
 /// use rectify::{bench, kernels::Isa, model::Model};
@@ -128,7 +128,7 @@ struct Found {
 /// What steps are given.
 enum Source<'d> {
     Random(Vec<f32>, Vec<u32>),
-    Data(Box<Feed<'d>>, &'d Images),
+    Data(Box<Feed<'d>>),
 }
 
 impl<'d> Source<'d> {
@@ -149,7 +149,9 @@ impl<'d> Source<'d> {
             return Err(BenchError::Data { data: data.name.clone(), model: model.name.clone(), batch });
         }
         let augment = model.training.augment();
-        Ok(Source::Data(Box::new(Feed::new(images, Normalise::of(images)?, augment)), images))
+        // Without an end: the last steps that are timed make batches ahead, too, as those of a long run do.
+        let order = Order { seed, batch, shuffle: true, steps: u64::MAX };
+        Ok(Source::Data(Box::new(Feed::new(images, Normalise::of(images)?, augment, order)?)))
     }
 }
 
@@ -158,12 +160,6 @@ fn time(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result
     let mut source = Source::new(model, data, options)?;
     let mut stepper = Stepper::new(model, isa, batch, seed)?;
     stepper.lr = LR;
-    // The batches of an epoch, and the epoch, of a step.
-    let of = |step: usize, images: &Images| {
-        let per_epoch = images.len() / batch;
-        let epoch = Epoch { seed, number: (step / per_epoch) as u64 };
-        (epoch, epoch.order(images.len() as u32)[step % per_epoch * batch..][..batch].to_vec())
-    };
     let mut step = |number: usize, stepper: &mut Stepper| -> Result<(f64, f64), BenchError> {
         let (seconds, wait, loss) = match &mut source {
             Source::Random(pixels, labels) => {
@@ -171,12 +167,9 @@ fn time(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result
                 let loss = stepper.step(pixels, labels)?.loss;
                 (start.elapsed().as_secs_f64(), 0.0, loss)
             }
-            Source::Data(feed, images) => {
-                let ((epoch, now), (then_epoch, then)) = (of(number, images), of(number + 1, images));
-                let now = Indices { epoch, images: &now };
-                let then = Indices { epoch: then_epoch, images: &then };
+            Source::Data(feed) => {
                 let start = Instant::now();
-                let sums = feed.step(now, Some(then), |pixels, labels| stepper.step(pixels, labels))??;
+                let sums = feed.step(number as u64, |pixels, labels| stepper.step(pixels, labels))??;
                 (start.elapsed().as_secs_f64(), feed.waited().as_secs_f64(), sums.loss)
             }
         };

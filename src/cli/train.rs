@@ -60,7 +60,7 @@ pub struct Args {
     /// Mirror half of the images (true or false)
     #[arg(long, conflicts_with = "resume")]
     flip: Option<bool>,
-    /// Shift images by up to this many pixels
+    /// Shift images by up to this many pixels; not photos, which --scale cuts at a random place already
     #[arg(long, conflicts_with = "resume", value_name = "PIXELS")]
     crop: Option<usize>,
     /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
@@ -134,6 +134,10 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
             }
             // What a net says of photos is of no use then.
             (model.training.scale, model.training.colour) = (None, 0.0);
+        } else if let (Some([from, to]), Some(crop @ 1..)) = (model.training.scale, args.crop) {
+            return Err(Failure::usage(format_args!(
+                "--crop {crop}: photos of scale {from},{to} are cut at a random place already"
+            )));
         }
         let dataset = open(data, seed, &model, args.skip_broken)?;
         let model = if Model::is_built_in(&model.name) && args.model.as_ref().is_none_or(|m| *m == model.name) {

@@ -1,7 +1,7 @@
 //! Batches: normalised images, augmented for training.
 
 use super::photos::{Jitter, Sight, photo_batch};
-use super::{DataError, Images};
+use super::{DataError, Disk, Images};
 use crate::rng::{self, Rng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -51,8 +51,8 @@ impl Normalise {
     /// [`DataError::Length`] if the pixels do not fit the size.
     pub fn of(images: &Images) -> Result<Normalise, DataError> {
         images.check()?;
-        if let Some(set) = &images.photos {
-            return Ok(set.normalise.clone());
+        if let Some(disk) = &images.disk {
+            return Ok(disk.normalise().clone());
         }
         let plane = images.h.saturating_mul(images.w).max(1);
         let mut sums = vec![(0u64, 0u64); images.c];
@@ -168,7 +168,8 @@ impl View {
 /// ```
 ///
 /// # Errors
-/// [`DataError`] if a length does not fit, a sample does not exist, or the normalisation is not finite.
+/// [`DataError`] if a length does not fit, a sample does not exist or can no longer be decoded, or the normalisation is not
+/// finite.
 pub fn batch(
     images: &Images,
     indices: &[u32],
@@ -178,7 +179,7 @@ pub fn batch(
     labels: &mut [u32],
 ) -> Result<(), DataError> {
     images.check()?;
-    if let Some(set) = &images.photos {
+    if let Some(Disk::Photos(set)) = &images.disk {
         let varied = |(a, epoch): (Augment, Epoch)| {
             let jitter = Jitter { scale: a.scale.unwrap_or([set.shorter; 2]), flip: a.flip, colour: a.colour };
             Sight::Varied(jitter, &set.colours, epoch)
@@ -203,14 +204,19 @@ pub fn batch(
     if image_len == 0 {
         return Ok(());
     }
-    out.par_chunks_exact_mut(image_len).zip(indices).for_each(|(out, &index)| {
+    // The first failure in the order of the batch, whichever thread is faster.
+    let failed = out.par_chunks_exact_mut(image_len).zip(indices).find_map_first(|(out, &index)| {
         let view = augment.map_or(View::PLAIN, |(augment, epoch)| View::draw(augment, epoch, index));
-        let image = &images.pixels[index as usize * image_len..][..image_len];
+        let image = match images.read(index as usize) {
+            Ok(image) => image,
+            Err(e) => return Some(e),
+        };
         for ((out, image), table) in out.chunks_exact_mut(plane).zip(image.chunks_exact(plane)).zip(&tables) {
             view.copy(image, images.w, table, out);
         }
+        None
     });
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ pub fn parse(bytes: &[u8], set: Cifar) -> Result<Images, FormatError> {
         labels.push(label);
         pixels.extend_from_slice(&record[head..]);
     }
-    Ok(Images { c: 3, h: SIZE, w: SIZE, pixels, labels, photos: None })
+    Ok(Images { c: 3, h: SIZE, w: SIZE, pixels, labels, disk: None })
 }
 
 /// The names of the classes, a line each; empty lines do not count.
@@ -131,7 +131,7 @@ fn parse_names(bytes: &[u8], classes: usize) -> Result<Vec<String>, FormatError>
 /// [`DataError`], naming the file and what is wrong with it.
 pub fn load(folder: &Path, set: Cifar) -> Result<Dataset, DataError> {
     let part = |names: &[&str]| -> Result<Images, DataError> {
-        let mut all = Images { c: 3, h: SIZE, w: SIZE, pixels: Vec::new(), labels: Vec::new(), photos: None };
+        let mut all = Images { c: 3, h: SIZE, w: SIZE, pixels: Vec::new(), labels: Vec::new(), disk: None };
         for name in names {
             let path = folder.join(name);
             let images = parse(&read::file(&path)?, set).map_err(read::format(&path))?;

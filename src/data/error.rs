@@ -66,6 +66,16 @@ pub enum DataError {
         /// The number of samples.
         samples: usize,
     },
+    /// No batches can be made of the images.
+    #[error(
+        "batch = {batch} of {images} images: it must be at least 1 and at most their number, which must be below 2³²"
+    )]
+    Batch {
+        /// Images a batch.
+        batch: usize,
+        /// The number of images.
+        images: usize,
+    },
     /// Photos cannot be seen as was asked.
     #[error("{why}")]
     Photos {

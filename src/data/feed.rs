@@ -1,104 +1,191 @@
-//! Batches made while the step before runs.
+//! Batches made ahead of the steps that train on them.
 
 use super::{Augment, DataError, Epoch, Images, Normalise, batch};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Which images, in which order, of which epoch: what a batch depends on beside the seed.
+/// Batches that are made ahead of the step that runs. One would do if all took equally long; a few even out photos of
+/// different sizes, and the first batch of an epoch. Together with the step's own they bound the memory: `AHEAD + 1`
+/// batches of `f32`, and one decoded picture a thread.
+pub const AHEAD: usize = 3;
+
+/// Which images the steps of a run take: step `i` the next `batch` in the order of epoch `i / steps_an_epoch`; what is
+/// left over at the end of an epoch is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Indices<'a> {
-    /// The pass through the images.
-    pub epoch: Epoch,
-    /// Their numbers.
-    pub images: &'a [u32],
+pub struct Order {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Whether each epoch has a random order of its own, see [`Epoch::order`]; else that of the data set.
+    pub shuffle: bool,
+    /// Steps of the whole run: no batch behind the last is made ahead.
+    pub steps: u64,
 }
 
-/// Training images, batch by batch: normalised, augmented, one batch ahead of the step.
+/// Training images, batch by batch: normalised, augmented, ahead of the step.
 ///
-/// While a step runs, an idle thread of the current rayon pool makes the next batch, and no more than that one: memory
-/// is bounded. What a batch holds depends on neither.
+/// While a step runs, idle threads of the current rayon pool read, decode, resize and vary the images of the next
+/// [`AHEAD`] batches. When the step ends they finish the image, or the small batch, that they are at, no more. What a
+/// batch holds depends on the number of its step alone: neither on the threads nor on what was made ahead.
 ///
 /// ```
-/// use rectify::data::{self, Augment, Epoch, Feed, Indices, Normalise};
+/// use rectify::data::{self, Augment, Feed, Normalise, Order};
 /// let data = data::load("shapes", 1)?;
 /// let augment = Augment { flip: true, pad_crop: 2, ..Augment::default() };
-/// let mut feed = Feed::new(&data.train, Normalise::of(&data.train)?, augment);
-/// let epoch = Epoch { seed: 1, number: 0 };
-/// let order = epoch.order(16);
-/// let batch = |i: usize| Indices { epoch, images: &order[8 * i..8 * i + 8] };
-/// let first = feed.step(batch(0), Some(batch(1)), |pixels, labels| (pixels.len(), labels.len()))?;
-/// assert_eq!(first, (8 * 3 * 32 * 32, 8));
+/// let order = Order { seed: 1, batch: 8, shuffle: true, steps: 2 };
+/// let mut feed = Feed::new(&data.train, Normalise::of(&data.train)?, augment, order)?;
+/// for step in 0..2 {
+///     let lens = feed.step(step, |pixels, labels| (pixels.len(), labels.len()))?;
+///     assert_eq!(lens, (8 * 3 * 32 * 32, 8));
+/// }
 /// # Ok::<(), data::DataError>(())
 /// ```
 #[derive(Debug)]
 pub struct Feed<'d> {
-    images: &'d Images,
-    normalise: Normalise,
-    augment: Option<Augment>,
-    now: Batch,
-    next: Batch,
+    source: Source<'d>,
+    order: Order,
+    ahead: usize,
+    /// The order of an epoch, of the one last asked for.
+    epoch: Option<(u64, Vec<u32>)>,
+    /// Batches of consecutive steps, the one that runs first.
+    queue: VecDeque<Batch>,
     waited: Duration,
 }
 
-/// A batch and what it was made of; nothing at first.
-#[derive(Debug, Default)]
-struct Batch {
-    of: Option<(Epoch, Vec<u32>)>,
-    pixels: Vec<f32>,
-    labels: Vec<u32>,
+/// What batches are made of.
+#[derive(Debug)]
+struct Source<'d> {
+    images: &'d Images,
+    normalise: Normalise,
+    augment: Option<Augment>,
 }
 
-impl Batch {
-    fn is_of(&self, want: &Indices<'_>) -> bool {
-        self.of.as_ref().is_some_and(|(epoch, images)| *epoch == want.epoch && images == want.images)
+/// A batch, of which the first `made` images are there.
+#[derive(Debug)]
+struct Batch {
+    step: u64,
+    epoch: Epoch,
+    indices: Vec<u32>,
+    pixels: Vec<f32>,
+    labels: Vec<u32>,
+    made: usize,
+}
+
+impl Source<'_> {
+    /// Makes the next `count` images of a batch, at most those that lack.
+    fn make(&self, to: &mut Batch, count: usize) -> Result<(), DataError> {
+        let end = to.made.saturating_add(count).min(to.indices.len());
+        if to.made == end {
+            return Ok(());
+        }
+        let (part, len) = (to.made..end, self.images.image_len());
+        let pixels = &mut to.pixels[part.start * len..part.end * len];
+        let varied = self.augment.map(|augment| (augment, to.epoch));
+        batch(self.images, &to.indices[part.clone()], &self.normalise, varied, pixels, &mut to.labels[part])?;
+        to.made = end;
+        Ok(())
     }
 
-    fn fill(
-        &mut self,
-        images: &Images,
-        normalise: &Normalise,
-        augment: Option<Augment>,
-        want: &Indices<'_>,
-    ) -> Result<(), DataError> {
-        self.of = None;
-        self.pixels.resize(want.images.len().saturating_mul(images.image_len()), 0.0);
-        self.labels.resize(want.images.len(), 0);
-        let augment = augment.map(|augment| (augment, want.epoch));
-        batch(images, want.images, normalise, augment, &mut self.pixels, &mut self.labels)?;
-        self.of = Some((want.epoch, want.images.to_vec()));
-        Ok(())
+    /// Makes batches one after the other until the step has ended. One that cannot be made is left as it is: its own step
+    /// tries again, and says why.
+    fn ahead<'b>(&self, batches: impl Iterator<Item = &'b mut Batch>, ended: &AtomicBool) {
+        // A step ends whenever it does: large images are made by as many as there are threads, which is soon done.
+        let at_once = if self.images.in_memory() { usize::MAX } else { rayon::current_num_threads() };
+        for batch in batches {
+            while batch.made < batch.indices.len() {
+                if ended.load(Ordering::Relaxed) || self.make(batch, at_once).is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
 impl<'d> Feed<'d> {
     /// Nothing is made yet.
-    pub fn new(images: &'d Images, normalise: Normalise, augment: Augment) -> Feed<'d> {
-        let augment = (augment != Augment::default()).then_some(augment);
-        Feed { images, normalise, augment, now: Batch::default(), next: Batch::default(), waited: Duration::ZERO }
-    }
-
-    /// Gives the pixels (NCHW) and labels of `now` to `step`, and has `then` made meanwhile, for the next call.
     ///
     /// # Errors
-    /// As [`batch`]; of the next batch, too.
+    /// [`DataError::Batch`]: no image a batch, more than there are, or more than 2³² − 1 in all; as [`Images::check`].
+    pub fn new(
+        images: &'d Images,
+        normalise: Normalise,
+        augment: Augment,
+        order: Order,
+    ) -> Result<Feed<'d>, DataError> {
+        images.check()?;
+        if !(1..=images.len()).contains(&order.batch) || u32::try_from(images.len()).is_err() {
+            return Err(DataError::Batch { batch: order.batch, images: images.len() });
+        }
+        let augment = (augment != Augment::default()).then_some(augment);
+        let source = Source { images, normalise, augment };
+        let (queue, waited) = (VecDeque::new(), Duration::ZERO);
+        Ok(Feed { source, order, ahead: AHEAD, epoch: None, queue, waited })
+    }
+
+    /// Steps in an epoch: full batches alone.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.source.images.len() / self.order.batch
+    }
+
+    /// Which images a step takes.
+    fn indices(&mut self, step: u64) -> (Epoch, Vec<u32>) {
+        let (per_epoch, len) = (self.steps_per_epoch() as u64, self.source.images.len() as u32);
+        let epoch = Epoch { seed: self.order.seed, number: step / per_epoch };
+        if self.epoch.as_ref().is_none_or(|(number, _)| *number != epoch.number) {
+            let order = if self.order.shuffle { epoch.order(len) } else { (0..len).collect() };
+            self.epoch = Some((epoch.number, order));
+        }
+        let start = (step % per_epoch) as usize * self.order.batch;
+        let order = self.epoch.iter().flat_map(|(_, order)| &order[start..][..self.order.batch]);
+        (epoch, order.copied().collect())
+    }
+
+    /// Has the queue begin with this step and go on with those behind it.
+    fn line_up(&mut self, step: u64) {
+        let mut free = Vec::new();
+        while self.queue.front().is_some_and(|batch| batch.step != step) {
+            free.extend(self.queue.pop_front());
+        }
+        let last = step.saturating_add(self.ahead as u64).min(self.order.steps.saturating_sub(1)).max(step);
+        for step in step + self.queue.len() as u64..=last {
+            let (epoch, indices) = self.indices(step);
+            let (mut pixels, mut labels) = free.pop().map_or_else(Default::default, |b: Batch| (b.pixels, b.labels));
+            pixels.resize(indices.len().saturating_mul(self.source.images.image_len()), 0.0);
+            labels.resize(indices.len(), 0);
+            self.queue.push_back(Batch { step, epoch, indices, pixels, labels, made: 0 });
+        }
+    }
+
+    /// Gives the pixels (NCHW) and labels of step number `number`, from 0, to `step`, and has the next batches made
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`batch`]; of this step's batch alone.
     pub fn step<R: Send>(
         &mut self,
-        now: Indices<'_>,
-        then: Option<Indices<'_>>,
+        number: u64,
         step: impl FnOnce(&[f32], &[u32]) -> R + Send,
     ) -> Result<R, DataError> {
         let start = Instant::now();
-        std::mem::swap(&mut self.now, &mut self.next);
-        let Feed { images, normalise, augment, now: current, next, .. } = self;
-        if !current.is_of(&now) {
-            current.fill(images, normalise, *augment, &now)?;
-        }
-        self.waited += start.elapsed();
-        let ((result, end), made) = rayon::join(
-            || (step(&current.pixels, &current.labels), Instant::now()),
-            || then.map_or(Ok(()), |then| next.fill(images, normalise, *augment, &then)),
+        self.line_up(number);
+        let Feed { source, queue, waited, .. } = self;
+        let mut batches = queue.iter_mut();
+        let Some(now) = batches.next() else { return Err(DataError::Batch { batch: 0, images: source.images.len() }) };
+        source.make(now, usize::MAX)?;
+        *waited += start.elapsed();
+        let ended = AtomicBool::new(false);
+        let ((result, end), ()) = rayon::join(
+            || {
+                let result = step(&now.pixels, &now.labels);
+                ended.store(true, Ordering::Relaxed);
+                (result, Instant::now())
+            },
+            || source.ahead(batches, &ended),
         );
-        self.waited += end.elapsed();
-        made.map(|()| result)
+        *waited += end.elapsed();
+        Ok(result)
     }
 
     /// How long steps have waited for their batches since the last call.
@@ -108,33 +195,4 @@ impl<'d> Feed<'d> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_those_that_are_asked_for_whatever_was_made_ahead() {
-        let data = super::super::shapes::dataset(1).train;
-        let normalise = Normalise::of(&data).unwrap();
-        let augment = Augment { flip: true, pad_crop: 3, ..Augment::default() };
-        let epochs = [0, 1].map(|number| Epoch { seed: 5, number });
-        let order = epochs[0].order(40);
-        let of = |i: usize| Indices { epoch: epochs[i / 4], images: &order[i % 4 * 10..][..10] };
-        for threads in [1, 2, 5] {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-                let mut feed = Feed::new(&data, normalise.clone(), augment);
-                // What was announced, nothing, something else, the same batch twice.
-                for (now, then) in [(0, Some(1)), (1, None), (2, Some(3)), (4, Some(4)), (4, Some(5)), (5, Some(1))] {
-                    let (mut pixels, mut labels) = (vec![0.0; 10 * data.image_len()], vec![0; 10]);
-                    let (epoch, indices) = (of(now).epoch, of(now).images);
-                    batch(&data, indices, &normalise, Some((augment, epoch)), &mut pixels, &mut labels).unwrap();
-                    let same = feed.step(of(now), then.map(of), |p, l| p == pixels && l == labels).unwrap();
-                    assert!(same, "batch {now}");
-                }
-                assert!(feed.waited() > Duration::ZERO && feed.waited() == Duration::ZERO);
-                let wrong = Indices { epoch: epochs[0], images: &[u32::MAX] };
-                assert!(feed.step(of(0), Some(wrong), |_, _| ()).is_err());
-                assert!(feed.step(of(0), None, |_, _| ()).is_ok());
-            });
-        }
-    }
-}
+mod tests;

@@ -9,10 +9,20 @@
 //! many pixels as it shrinks (the triangle filter of the crate `image`, in `f32` and in one order on every machine).
 //! Images have one channel if every file, training and test, is stored as grey, and three otherwise, equal ones for the
 //! grey files. See [`decode`] for what becomes of transparency, orientation and colour profiles.
+//!
+//! Every file is decoded when the folder is loaded, so that a broken one is known before training begins. Images of at most
+//! [`MOST_HELD`] bytes in all stay in memory, which is simpler and faster than reading them once an epoch: CIFAR-10 has 176 MiB.
+//! Those of a larger folder are read and decoded again whenever they are needed, by [`Feed`](super::Feed) ahead of the step;
+//! memory holds their names. The images are the same bytes either way.
 
+mod files;
 mod picture;
 
+pub use files::FileSet;
 pub use picture::{MOST_PIXELS, Picture, decode};
+
+/// Bytes of the images, training and test, decoded, three channels a pixel, that are held in memory.
+pub const MOST_HELD: u64 = 1 << 30;
 
 use super::{DataError, Dataset, FormatError, Images, read};
 use image::{ImageBuffer, Rgb, imageops};
@@ -85,6 +95,10 @@ impl Half {
         Ok(half)
     }
 
+    fn labels(&self) -> Vec<u32> {
+        self.files.iter().map(|&(_, label)| label).collect()
+    }
+
     /// Decodes the images, to three planes of the size each; and whether any of them is stored in colour.
     fn decode(&self, (h, w): (usize, usize)) -> Result<(Images, bool), DataError> {
         // At most MOST_PIXELS a plane.
@@ -95,30 +109,36 @@ impl Half {
         pixels.resize(self.files.len() * image_len, 0);
         // The first failure in the order of the files, whichever thread is faster.
         let failed = pixels.par_chunks_exact_mut(image_len).zip(&self.files).find_map_first(|(out, (path, _))| {
-            let picture = open(path).and_then(|p| fit(p, h, w).map_err(read::format(path)));
-            let picture = match picture {
+            let picture = match fitted(path, (h, w)) {
                 Ok(picture) => picture,
                 Err(e) => return Some(e),
             };
             colour.fetch_or(!picture.grey, Ordering::Relaxed);
-            for (channel, plane) in out.chunks_exact_mut(h * w).enumerate() {
-                let values = picture.rgb.iter().skip(channel).step_by(3);
-                plane.iter_mut().zip(values).for_each(|(out, &value)| *out = value);
-            }
+            planes(&picture, out);
             None
         });
         match failed {
             Some(e) => Err(e),
-            None => {
-                let labels = self.files.iter().map(|&(_, label)| label).collect();
-                Ok((Images { c: 3, h, w, pixels, labels, photos: None }, colour.into_inner()))
-            }
+            None => Ok((Images { c: 3, h, w, pixels, labels: self.labels(), disk: None }, colour.into_inner())),
         }
     }
 }
 
 fn open(path: &Path) -> Result<Picture, DataError> {
     decode(&read::file(path)?, MOST_PIXELS).map_err(read::format(path))
+}
+
+/// A file's picture, of that size.
+fn fitted(path: &Path, (h, w): (usize, usize)) -> Result<Picture, DataError> {
+    open(path).and_then(|p| fit(p, h, w).map_err(read::format(path)))
+}
+
+/// The picture's channels one after the other, as many as `out` has room for.
+fn planes(picture: &Picture, out: &mut [u8]) {
+    for (channel, plane) in out.chunks_exact_mut(picture.h * picture.w).enumerate() {
+        let values = picture.rgb.iter().skip(channel).step_by(3);
+        plane.iter_mut().zip(values).for_each(|(out, &value)| *out = value);
+    }
 }
 
 /// Stretches a picture to a size, unless it has that.
@@ -177,13 +197,25 @@ pub(super) fn halves(folder: &Path) -> Result<(Half, Half), DataError> {
 /// # Errors
 /// [`DataError`], naming the file and what is wrong with it: of several, the first by order.
 pub fn load(folder: &Path) -> Result<Dataset, DataError> {
+    load_within(folder, MOST_HELD)
+}
+
+/// As [`load`], but holding images of at most so many bytes in memory, in place of [`MOST_HELD`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_within(folder: &Path, most_held: u64) -> Result<Dataset, DataError> {
     let (train, test) = halves(folder)?;
     // `list` leaves no half without a file.
     let Some((first, _)) = train.files.first() else { return Err(refuse(&train.path, "holds no image")) };
     let first = open(first)?;
     let size = (first.h, first.w);
-    let (classes, half) = (train.classes.clone(), |half: Half| half.decode(size));
-    let ((mut train, colour), (mut test, test_colour)) = (half(train)?, half(test)?);
+    let (classes, count) = (train.classes.clone(), train.files.len() as u64 + test.files.len() as u64);
+    if count.saturating_mul(3 * size.0 as u64 * size.1 as u64) > most_held {
+        let (train, test) = files::images(train, test, size)?;
+        return Ok(Dataset { name: read::name(folder), classes, train, test });
+    }
+    let ((mut train, colour), (mut test, test_colour)) = (train.decode(size)?, test.decode(size)?);
     if !(colour || test_colour) {
         to_grey(&mut train);
         to_grey(&mut test);

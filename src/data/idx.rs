@@ -116,7 +116,7 @@ fn part(folder: &Path, images: &str, labels: &str) -> Result<(Images, PathBuf, P
         return Err(read::format(&label_path)(FormatError::Header(why)));
     }
     let labels = labels.into_iter().map(u32::from).collect();
-    Ok((Images { c: 1, h, w, pixels, labels, photos: None }, image_path, label_path))
+    Ok((Images { c: 1, h, w, pixels, labels, disk: None }, image_path, label_path))
 }
 
 /// Loads a set from its directory.

@@ -13,7 +13,7 @@ mod colours;
 pub use colours::Colours;
 
 use super::folder::{self, Half, MOST_PIXELS, Picture};
-use super::{DataError, Dataset, Epoch, Images, LEVELS, Normalise, read};
+use super::{DataError, Dataset, Disk, Epoch, Images, LEVELS, Normalise, read};
 use crate::rng::{self, Rng};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ impl Photo {
 
 /// Whole-number sums over pixels.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sums {
+pub(super) struct Sums {
     pixels: u128,
     /// Of red, green, blue.
     levels: [u128; 3],
@@ -116,7 +116,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(picture: &Picture) -> Sums {
+    pub fn of(picture: &Picture) -> Sums {
         // At most 2²⁶ pixels: 2⁴² in a sum of products.
         let (mut levels, mut products) = ([0u64; 3], [[0u64; 3]; 3]);
         for pixel in picture.rgb.as_chunks::<3>().0 {
@@ -131,17 +131,24 @@ impl Sums {
         Sums { pixels, levels: levels.map(u128::from), products: products.map(|row| row.map(u128::from)) }
     }
 
-    fn add(&mut self, other: &Sums) {
+    pub fn add(&mut self, other: &Sums) {
         self.pixels += other.pixels;
         for i in 0..3 {
             self.levels[i] += other.levels[i];
             (0..3).for_each(|j| self.products[i][j] += other.products[i][j]);
         }
     }
+
+    /// Mean and standard deviation of the first `channels` channels.
+    pub fn normalise(&self, channels: usize) -> Normalise {
+        let of = |i: usize| super::batch::moments(self.pixels.max(1), self.levels[i], self.products[i][i]);
+        let (mean, std) = (0..channels.min(3)).map(of).unzip();
+        Normalise { mean, std }
+    }
 }
 
 /// Photos that are decoded before their sums are added up: a bound on what is remembered meanwhile.
-const AT_ONCE: usize = 4096;
+pub(super) const AT_ONCE: usize = 4096;
 
 /// The files of a half that can be decoded, the sums of their pixels and what is wrong with the others.
 fn sift(half: Half, broken: Broken) -> Result<(Vec<Photo>, Sums, Vec<DataError>), DataError> {
@@ -181,18 +188,8 @@ impl Photos {
         let (train, sums, mut skipped) = sift(train, broken)?;
         let (test, _, of_test) = sift(test, broken)?;
         skipped.extend(of_test);
-        let (mean, std) =
-            (0..3).map(|i| super::batch::moments(sums.pixels, sums.levels[i], sums.products[i][i])).unzip();
         let colours = Colours::of(sums.pixels, sums.levels, sums.products);
-        Ok(Photos {
-            name: read::name(path),
-            classes,
-            train,
-            test,
-            skipped,
-            normalise: Normalise { mean, std },
-            colours,
-        })
+        Ok(Photos { name: read::name(path), classes, train, test, skipped, normalise: sums.normalise(3), colours })
     }
 
     /// A data set of images of `h × w` pixels that are cut from the photos: in the middle, the shorter side scaled to
@@ -206,7 +203,7 @@ impl Photos {
             let labels = photos.iter().map(|p| p.label).collect();
             let (normalise, colours) = (self.normalise.clone(), self.colours);
             let set = PhotoSet { photos, shorter, normalise, colours };
-            Images { c: 3, h, w, pixels: Vec::new(), labels, photos: Some(Arc::new(set)) }
+            Images { c: 3, h, w, pixels: Vec::new(), labels, disk: Some(Disk::Photos(Arc::new(set))) }
         };
         Ok(Dataset { name: self.name, classes: self.classes, train: images(self.train), test: images(self.test) })
     }

@@ -39,7 +39,7 @@ fn draw(seed: u64, part: u64, len: usize) -> Images {
         picture::draw(Outline::ALL[i % classes], &mut rng, pixels);
     });
     let labels = (0..len).map(|i| (i % classes) as u32).collect();
-    Images { c: 3, h: SIZE, w: SIZE, pixels, labels, photos: None }
+    Images { c: 3, h: SIZE, w: SIZE, pixels, labels, disk: None }
 }
 
 #[cfg(test)]

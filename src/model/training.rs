@@ -29,12 +29,12 @@ pub struct Training {
     pub init: Init,
     /// Mirror half of the images.
     pub flip: bool,
-    /// Shift images by up to this many pixels.
+    /// Shift images by up to this many pixels. Photos that `scale` cuts the input out of are not shifted besides.
     pub crop: usize,
     /// Take the images in a random order, another one in each epoch.
     pub shuffle: bool,
     /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
-    /// place; the images are then read one by one. 256 and 512 in He et al. 2015, section 4.
+    /// place; an image folder is then read one by one, `crop` left aside. 256 and 512 in He et al. 2015, section 4.
     pub scale: Option<[u32; 2]>,
     /// Alter the colours of photos along their principal components by this deviation: 0.1 in Krizhevsky et al. 2012.
     #[serde(skip_serializing_if = "is_zero")]
@@ -91,8 +91,8 @@ impl Training {
         require("crop", self.crop, |&c| c <= 1 << 12, "at most 4096")?;
         require("colour", self.colour, |&x| x >= 0.0 && x.is_finite(), "finite and at least 0")?;
         if let Some([low, high]) = self.scale {
-            let must = "two rising lengths between 1 and 65536, without crop";
-            let well = (1..=high).contains(&low) && high <= 1 << 16 && self.crop == 0;
+            let must = "two rising lengths between 1 and 65536";
+            let well = (1..=high).contains(&low) && high <= 1 << 16;
             require("scale", format!("{low} to {high}"), |_| well, must)?;
         }
         self.init.check()?;
@@ -108,6 +108,7 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         let good = Training::default();
         assert_eq!(good.check(), Ok(()));
+        assert_eq!(Training { scale: Some([8, 9]), crop: 1, ..good.clone() }.check(), Ok(()));
         for (what, bad) in [
             ("epochs", Training { epochs: 0, ..good.clone() }),
             ("batch", Training { batch: 0, ..good.clone() }),
@@ -123,7 +124,6 @@ mod tests {
             ("colour", Training { colour: f32::NAN, ..good.clone() }),
             ("scale", Training { scale: Some([0, 9]), ..good.clone() }),
             ("scale", Training { scale: Some([9, 8]), ..good.clone() }),
-            ("scale", Training { scale: Some([8, 9]), crop: 1, ..good.clone() }),
             ("init's deviation", Training { init: Init::Gaussian(0.0), ..good.clone() }),
         ] {
             assert_eq!(bad.check().map_err(|e| e.what), Err(what));

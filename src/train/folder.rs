@@ -5,6 +5,11 @@ use crate::checkpoint::Checkpoint;
 use crate::file::{self, FileError};
 use std::path::{Path, PathBuf};
 
+/// A picture of the records, as SVG.
+type Draw = fn(&[EpochRecord]) -> Result<String, String>;
+
+const PICTURES: [(&str, Draw); 2] = [("curves.svg", plot::curves), ("slopes.svg", plot::slopes)];
+
 /// Where a run puts its files. Each file is written whole or not at all.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -16,7 +21,7 @@ impl RunFolder {
     /// A folder for a new run: makes it, and sees that files can be written there.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that holds a run already.
+    /// A folder that cannot be written, or that holds a run already, or a directory in the place of one of the files.
     pub fn create(path: &Path) -> Result<RunFolder, TrainError> {
         let folder = RunFolder { path: path.to_owned(), records: Vec::new() };
         for taken in [folder.metrics(), folder.checkpoint()] {
@@ -32,7 +37,8 @@ impl RunFolder {
     /// The folder of a run that goes on after `epochs` epochs; what is recorded of later ones is forgotten.
     ///
     /// # Errors
-    /// A folder that cannot be written; a `metrics.jsonl` that makes no sense.
+    /// A folder that cannot be written, or that holds a directory in the place of one of the files; a `metrics.jsonl` that
+    /// makes no sense.
     pub fn resume(path: &Path, epochs: u32) -> Result<RunFolder, TrainError> {
         let mut folder = RunFolder { path: path.to_owned(), records: Vec::new() };
         folder.probe()?;
@@ -51,9 +57,17 @@ impl RunFolder {
         Ok(folder)
     }
 
-    fn probe(&self) -> Result<(), FileError> {
+    /// Whether every file can be written there: better known now than after the first epoch.
+    fn probe(&self) -> Result<(), TrainError> {
         std::fs::create_dir_all(&self.path).map_err(FileError::at(&self.path))?;
-        tempfile::NamedTempFile::new_in(&self.path).map(drop).map_err(FileError::at(&self.path))
+        let pictures = PICTURES.map(|(name, _)| self.path.join(name));
+        for path in [self.metrics(), self.checkpoint()].into_iter().chain(pictures) {
+            if path.is_dir() {
+                let why = "is a directory".into();
+                return Err(TrainError::Folder { path: path.display().to_string(), why });
+            }
+        }
+        Ok(tempfile::NamedTempFile::new_in(&self.path).map(drop).map_err(FileError::at(&self.path))?)
     }
 
     fn metrics(&self) -> PathBuf {
@@ -89,9 +103,8 @@ impl RunFolder {
             text.push('\n');
         }
         file::write(&self.metrics(), text.as_bytes())?;
-        for (name, picture) in
-            [("curves.svg", plot::curves(&self.records)), ("slopes.svg", plot::slopes(&self.records))]
-        {
+        for (name, draw) in PICTURES {
+            let picture = draw(&self.records);
             let path = self.path.join(name);
             let fault = |why| TrainError::Folder { path: path.display().to_string(), why };
             file::write(&path, picture.map_err(fault)?.as_bytes())?;

@@ -31,7 +31,7 @@ outputs = 3
 fn images(count: usize, seed: u64) -> Images {
     let mut rng = Rng::new(seed, 99);
     let pixels = (0..count * 3 * 36).map(|_| rng.below(256) as u8).collect();
-    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect(), photos: None }
+    Images { c: 3, h: 6, w: 6, pixels, labels: (0..count as u32).map(|i| i % 3).collect(), disk: None }
 }
 
 fn dataset() -> Dataset {
@@ -151,6 +151,19 @@ fn the_folder_keeps_its_records_and_its_pictures() {
     assert!(
         Checkpoint::load(&again.checkpoint()).unwrap().to_bytes().unwrap() == trainer.checkpoint().to_bytes().unwrap()
     );
+    // What cannot be replaced is known before any step.
+    for name in ["checkpoint.safetensors", "curves.svg", "metrics.jsonl", "slopes.svg"] {
+        let (file, aside) = (path.join(name), path.join("aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        for refused in [RunFolder::resume(&path, 1), RunFolder::create(&path)] {
+            assert!(matches!(refused, Err(TrainError::Folder { .. })), "{name}: {refused:?}");
+        }
+        let text = RunFolder::resume(&path, 1).unwrap_err().to_string();
+        assert_eq!(text, format!("{}: is a directory", file.display()));
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+    }
     std::fs::write(path.join("metrics.jsonl"), "{}\n").unwrap();
     assert!(RunFolder::resume(&path, 1).unwrap_err().to_string().contains("line 1"));
 }
@@ -210,7 +223,7 @@ fn photos(home: &std::path::Path) -> Dataset {
 
 #[test]
 fn images_are_varied_in_every_way_that_the_model_says() {
-    use crate::data::{Augment, batch};
+    use crate::data::{Augment, Epoch, batch};
     let home = tempfile::tempdir().unwrap();
     let (isa, memory, photos) = (Isa::best().unwrap(), dataset(), photos(home.path()));
     let plain = Augment::default();

@@ -183,7 +183,7 @@ fn what_cannot_be_seen_is_refused() {
         assert_eq!(views.name().parse(), Ok(views));
     }
     assert!("eleven".parse::<Views>().is_err());
-    let images = Images { c: 3, h: 29, w: 29, pixels: Vec::new(), labels: Vec::new(), photos: None };
+    let images = Images { c: 3, h: 29, w: 29, pixels: Vec::new(), labels: Vec::new(), disk: None };
     let none = |testers: &mut [Tester], scales: &[u32]| {
         evaluate(testers, scales, Pictures::Images(&images), &mut |_| true).unwrap_err().to_string()
     };
@@ -206,7 +206,7 @@ fn ranks_scales_and_models_are_averaged() {
         w: 40,
         pixels: [plane(0), plane(1), plane(2)].concat(),
         labels: vec![label],
-        photos: None,
+        disk: None,
     };
     let mut sum = vec![0.0; 7];
     for scale in [33, 45] {

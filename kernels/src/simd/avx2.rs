@@ -111,6 +111,11 @@ impl Simd for Avx2 {
         unsafe { V2(_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1)) }
     }
     #[inline(always)]
+    fn not_gt(self, a: V2, b: V2) -> V2 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { V2(_mm256_cmp_ps::<_CMP_NGT_UQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_NGT_UQ>(a.1, b.1)) }
+    }
+    #[inline(always)]
     fn is_nan(self, a: V2) -> V2 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { V2(_mm256_cmp_ps::<_CMP_UNORD_Q>(a.0, a.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(a.1, a.1)) }

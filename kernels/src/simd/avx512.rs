@@ -112,6 +112,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
     }
     #[inline(always)]
+    fn not_gt(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(a, b) }
+    }
+    #[inline(always)]
     fn is_nan(self, a: __m512) -> __mmask16 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }

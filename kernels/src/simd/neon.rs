@@ -63,6 +63,11 @@ impl Simd for Neon {
         core::array::from_fn(|i| unsafe { vcgtq_f32(a[i], b[i]) })
     }
     #[inline(always)]
+    fn not_gt(self, a: V4, b: V4) -> Self::M {
+        // SAFETY: the token proves NEON.
+        core::array::from_fn(|i| unsafe { vmvnq_u32(vcgtq_f32(a[i], b[i])) })
+    }
+    #[inline(always)]
     fn is_nan(self, a: V4) -> Self::M {
         // SAFETY: the token proves NEON.
         core::array::from_fn(|i| unsafe { vmvnq_u32(vceqq_f32(a[i], a[i])) })

@@ -51,6 +51,10 @@ impl Simd for Portable {
         core::array::from_fn(|i| a[i] > b[i])
     }
     #[inline(always)]
+    fn not_gt(self, a: Self::V, b: Self::V) -> Self::M {
+        self.gt(a, b).map(|greater| !greater)
+    }
+    #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::M {
         core::array::from_fn(|i| a[i].is_nan())
     }

@@ -3,7 +3,7 @@ use super::*;
 /// Twelve images of 2 channels, 5×4 pixels, all pixels different enough to be told apart.
 fn images() -> Images {
     let pixels = (0..12 * 2 * 5 * 4).map(|i| (i * 37 % 251) as u8).collect();
-    Images { c: 2, h: 5, w: 4, pixels, labels: (0..12).map(|i| i % 3).collect(), photos: None }
+    Images { c: 2, h: 5, w: 4, pixels, labels: (0..12).map(|i| i % 3).collect(), disk: None }
 }
 
 fn plain() -> Normalise {
@@ -48,11 +48,11 @@ fn normalised_images_have_mean_0_and_deviation_1() {
 #[test]
 fn moments_of_known_pixels() {
     let pixels = vec![0, 255, 0, 255, 7, 7, 7, 7];
-    let images = Images { c: 2, h: 2, w: 2, pixels, labels: vec![0], photos: None };
+    let images = Images { c: 2, h: 2, w: 2, pixels, labels: vec![0], disk: None };
     let norm = Normalise::of(&images).unwrap();
     assert_eq!((norm.mean[0], norm.std[0]), (0.5, 0.5));
     assert_eq!((norm.mean[1], norm.std[1]), (7.0 / 255.0, 1.0));
-    let none = Images { c: 3, h: 2, w: 2, pixels: vec![], labels: vec![], photos: None };
+    let none = Images { c: 3, h: 2, w: 2, pixels: vec![], labels: vec![], disk: None };
     assert_eq!(Normalise::of(&none).unwrap(), Normalise { mean: vec![0.0; 3], std: vec![1.0; 3] });
 }
 
@@ -144,6 +144,6 @@ fn what_does_not_fit_is_refused() {
         let norm = Normalise { mean: vec![0.0, mean], std: vec![1.0, std] };
         assert_eq!(refuse(&good, &[1], &norm, 40, 1), want);
     }
-    let huge = Images { c: usize::MAX, h: usize::MAX, w: 2, pixels: vec![], labels: vec![0], photos: None };
+    let huge = Images { c: usize::MAX, h: usize::MAX, w: 2, pixels: vec![], labels: vec![0], disk: None };
     assert!(huge.check().is_err() && huge.image(1).is_none() && Normalise::of(&huge).is_err());
 }

@@ -199,3 +199,35 @@ fn stretching_stays_within_bounds() {
     let wrong = Picture { h: 2, w: 2, grey: true, rgb: vec![0; 11] };
     assert_eq!(fit(wrong, 1, 1).unwrap_err(), FormatError::Size { got: 11, want: 12 });
 }
+
+#[test]
+fn a_folder_too_large_for_memory_gives_the_same_images_from_its_files() {
+    use crate::data::Normalise;
+    for coloured in [false, true] {
+        let home = home();
+        put(home.path(), "train/a/2.png", &png(&noise(20), 5, 4, L8));
+        if coloured {
+            put(home.path(), "test/b/3.png", &png(&noise(18), 3, 2, Rgb8));
+            put(home.path(), "train/b/3.jpg", JPEG);
+        }
+        let (held, again) = (load(home.path()).unwrap(), load_within(home.path(), 0).unwrap());
+        assert_eq!((&held.name, &held.classes), (&again.name, &again.classes));
+        for (held, again) in [(&held.train, &again.train), (&held.test, &again.test)] {
+            again.check().unwrap();
+            assert_eq!((held.c, held.h, held.w, &held.labels), (again.c, again.h, again.w, &again.labels));
+            assert!(held.in_memory() && !again.in_memory() && again.pixels.is_empty());
+            for i in 0..held.len() {
+                assert_eq!(again.read(i).unwrap(), held.image(i).unwrap());
+            }
+            assert_eq!(Normalise::of(held).unwrap(), Normalise::of(again).unwrap());
+            assert!(held.read(held.len()).is_err() && again.read(held.len()).is_err());
+        }
+        // The bound itself is still held.
+        let bytes = 18 * (held.train.len() + held.test.len()) as u64;
+        assert!(load_within(home.path(), bytes).unwrap().train.in_memory());
+        assert!(!load_within(home.path(), bytes - 1).unwrap().train.in_memory());
+        put(home.path(), "test/a/0.png", b"no picture");
+        let refusal = load_within(home.path(), 0).unwrap_err().to_string();
+        assert_eq!(refusal, load(home.path()).unwrap_err().to_string());
+    }
+}
