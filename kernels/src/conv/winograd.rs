@@ -52,6 +52,9 @@ pub(super) struct Winograd {
     pad_left: usize,
     /// Tiles in a block.
     tiles: usize,
+    /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
+    /// that blocks do not share a cache set.
+    block_len: usize,
 }
 
 /// Where a block of tiles stands and how its transformed inputs and products lie.
@@ -132,7 +135,8 @@ impl Winograd {
         let (layouts, images) = ((options.input, options.output), s.n);
         let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
         let (input, output) = (s.input(), s.output());
-        let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1 };
+        let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
+        let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1, block_len };
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
         let wanted = options.blocking.map_or(most.clamp(TILES.start, TILES.end), |b| b.rows.max(1));
@@ -191,21 +195,15 @@ impl Winograd {
         self.packed_len() > FAR
     }
 
-    /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
-    /// that blocks do not share a cache set.
-    fn block_len(&self) -> usize {
-        (self.depth().lines() | 1) * LANES
-    }
-
     /// Elements of the packed weights, `[oc / 16][position][depth][16]`.
     pub fn packed_len(&self) -> usize {
-        self.out_blocks() * self.block_len()
+        self.out_blocks().saturating_mul(self.block_len)
     }
 
     /// Transforms and lays out weights: `weight(out, in, row, column)`.
     pub fn pack(&self, isa: Isa, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
         use rayon::prelude::*;
-        packed.par_chunks_exact_mut(self.block_len()).enumerate().for_each(|(block, packed)| {
+        packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
             let weight = |lane: usize, c: usize, row: usize, col: usize| weight(first + lane, c, row, col);

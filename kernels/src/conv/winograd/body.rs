@@ -125,7 +125,7 @@ impl Body<'_> {
     /// The products of each position, summed over the input channels.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
-        let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len());
+        let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len);
         for position in 0..n * n {
             let at = [position / n, position % n];
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
