@@ -284,7 +284,7 @@ impl Winograd {
                 Stage::Input(0..self.in_blocks(), 0..geometry.tiles),
                 Stage::Output(0..self.out_blocks(), 0..geometry.tiles),
             ] {
-                isa.dispatch(Body { plan: self, call, geometry, stage, v, m });
+                Body { plan: self, call, geometry, stage, v, m }.run(isa);
             }
         });
     }
@@ -302,7 +302,7 @@ impl Winograd {
             let parts = (4 * threads).div_ceil(self.in_blocks()).min(geometry.tiles);
             for_each_task(self.in_blocks() * parts, scratch, m_len, |task, m| {
                 let block = task / parts;
-                isa.dispatch(body(Stage::Input(block..block + 1, cut(task % parts, parts)), m.as_mut_ptr()));
+                body(Stage::Input(block..block + 1, cut(task % parts, parts)), m.as_mut_ptr()).run(isa);
             });
             let panels = self.out_blocks().div_ceil(PANEL);
             let parts = (2 * threads).div_ceil(panels).min(geometry.tiles);
@@ -310,7 +310,7 @@ impl Winograd {
                 let block = |panel: usize| self.out_blocks() * panel / panels;
                 let (panel, part) = (task / parts, task % parts);
                 let stage = Stage::Output(block(panel)..block(panel + 1), cut(part, parts));
-                isa.dispatch(body(stage, m.as_mut_ptr()));
+                body(stage, m.as_mut_ptr()).run(isa);
             });
         }
     }

@@ -6,7 +6,8 @@ use super::{Call, Geometry, PANEL, Winograd, phases};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::reference::winograd::Variant;
-use crate::{Kernel, LANES, Simd};
+use crate::{Isa, Kernel, LANES, Simd};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// What to do with a block of tiles.
@@ -42,43 +43,92 @@ struct Products {
     shift: u32,
 }
 
-impl Kernel for Body<'_> {
-    type Output = ();
+/// A stage's transform or product of a block of tiles: one function each. In one with all variants the compiler spilled, and
+/// shallow layers took a quarter longer.
+struct Part<'a, T>(&'a Body<'a>, T);
 
+/// Transforms blocks of input channels of some tiles by `T`.
+struct Input<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+
+/// The same at all phases.
+struct Phases<T, const N: usize, const O: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+
+/// Multiplies for a panel of output channels of some tiles.
+struct Multiply(Range<usize>, Range<usize>);
+
+/// Transforms the products of a panel by `T`.
+struct Output<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+
+// SAFETY of all four: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's
+// slices have the lengths of the plan.
+impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
+    type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's slices
-        // have the lengths of the plan.
-        unsafe {
-            match self.stage.clone() {
-                Stage::Input(blocks, tiles) => {
-                    for block in blocks {
-                        match self.plan.variant {
-                            Variant::F4x3 => self.input::<S, F4x3, 6, 4>(s, block, tiles.clone()),
-                            Variant::F2x3 => self.input::<S, F2x3, 4, 2>(s, block, tiles.clone()),
-                            Variant::F3x2 => self.input::<S, F3x2, 4, 3>(s, block, tiles.clone()),
-                            Variant::F4x3S2 => self.phases::<S, F4x2, 5, 4>(s, block, tiles.clone()),
-                            Variant::F4x4S2 => self.phases::<S, F4x2, 5, 5>(s, block, tiles.clone()),
-                            Variant::F4x5S2 => self.phases::<S, F4x3, 6, 5>(s, block, tiles.clone()),
-                            Variant::F3x3S2 => self.phases::<S, F3x2, 4, 3>(s, block, tiles.clone()),
+        let Part(body, Input(blocks, tiles, _)) = self;
+        // SAFETY: see above.
+        blocks.for_each(|block| unsafe { body.input::<S, T, N, M>(s, block, tiles.clone()) });
+    }
+}
+
+impl<T: Line<N, N> + Line<O, O>, const N: usize, const O: usize> Kernel for Part<'_, Phases<T, N, O>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, Phases(blocks, tiles, _)) = self;
+        // SAFETY: see above.
+        blocks.for_each(|block| unsafe { body.phases::<S, T, N, O>(s, block, tiles.clone()) });
+    }
+}
+
+impl Kernel for Part<'_, Multiply> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, Multiply(panel, tiles)) = self;
+        // SAFETY: see above.
+        unsafe { body.multiply(s, panel, tiles) }
+    }
+}
+
+impl<T: Line<N, M>, const N: usize, const M: usize> Kernel for Part<'_, Output<T, N, M>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, Output(panel, tiles, _)) = self;
+        // SAFETY: see above.
+        unsafe { body.output::<S, T, N, M>(s, panel, tiles) }
+    }
+}
+
+impl Body<'_> {
+    /// Runs the stage.
+    pub fn run(&self, isa: Isa) {
+        match self.stage.clone() {
+            Stage::Input(blocks, tiles) => match self.plan.variant {
+                Variant::F4x3 => isa.dispatch(Part(self, Input::<F4x3, 6, 4>(blocks, tiles, PhantomData))),
+                Variant::F2x3 => isa.dispatch(Part(self, Input::<F2x3, 4, 2>(blocks, tiles, PhantomData))),
+                Variant::F3x2 => isa.dispatch(Part(self, Input::<F3x2, 4, 3>(blocks, tiles, PhantomData))),
+                Variant::F4x3S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 4>(blocks, tiles, PhantomData))),
+                Variant::F4x4S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 5>(blocks, tiles, PhantomData))),
+                Variant::F4x5S2 => isa.dispatch(Part(self, Phases::<F4x3, 6, 5>(blocks, tiles, PhantomData))),
+                Variant::F3x3S2 => isa.dispatch(Part(self, Phases::<F3x2, 4, 3>(blocks, tiles, PhantomData))),
+            },
+            Stage::Output(blocks, tiles) => {
+                for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
+                    let panel = blocks.start + start..blocks.start + start + len;
+                    isa.dispatch(Part(self, Multiply(panel.clone(), tiles.clone())));
+                    let tiles = tiles.clone();
+                    match self.plan.variant {
+                        Variant::F4x3 | Variant::F4x5S2 => {
+                            isa.dispatch(Part(self, Output::<F4x3, 6, 4>(panel, tiles, PhantomData)));
                         }
-                    }
-                }
-                Stage::Output(blocks, tiles) => {
-                    for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
-                        let panel = blocks.start + start..blocks.start + start + len;
-                        self.multiply(s, panel.clone(), tiles.clone());
-                        match self.plan.variant {
-                            Variant::F4x3 | Variant::F4x5S2 => {
-                                self.output::<S, F4x3, 6, 4>(s, panel, tiles.clone());
-                            }
-                            Variant::F2x3 => self.output::<S, F2x3, 4, 2>(s, panel, tiles.clone()),
-                            Variant::F3x2 | Variant::F3x3S2 => {
-                                self.output::<S, F3x2, 4, 3>(s, panel, tiles.clone());
-                            }
-                            Variant::F4x3S2 | Variant::F4x4S2 => {
-                                self.output::<S, F4x2, 5, 4>(s, panel, tiles.clone());
-                            }
+                        Variant::F2x3 => isa.dispatch(Part(self, Output::<F2x3, 4, 2>(panel, tiles, PhantomData))),
+                        Variant::F3x2 | Variant::F3x3S2 => {
+                            isa.dispatch(Part(self, Output::<F3x2, 4, 3>(panel, tiles, PhantomData)));
+                        }
+                        Variant::F4x3S2 | Variant::F4x4S2 => {
+                            isa.dispatch(Part(self, Output::<F4x2, 5, 4>(panel, tiles, PhantomData)));
                         }
                     }
                 }
@@ -126,16 +176,17 @@ impl Body<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
         let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len);
+        let mut before = 0;
         for position in 0..n * n {
-            let at = [position / n, position % n];
+            let phases = depth.phases([position / n, position % n]);
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
-                let w = (panel.start + start) * stream + depth.before(at) * LANES;
+                let w = (panel.start + start) * stream + before * LANES;
                 let products = Products {
                     x: self.v.wrapping_add(position * self.geometry.position).cast_const(),
                     w: self.call.packed[w..].as_ptr(),
                     m: self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position),
                     stream,
-                    shift: depth.phases(at).trailing_zeros(),
+                    shift: phases.trailing_zeros(),
                 };
                 // SAFETY: the caller's promise.
                 unsafe {
@@ -147,6 +198,7 @@ impl Body<'_> {
                     }
                 }
             }
+            before += phases * depth.lines_of_phase();
         }
     }
 
@@ -234,13 +286,20 @@ impl Body<'_> {
                 // SAFETY: `valid` channels from here on: `run` has checked the length.
                 Some(p) => unsafe { s.load_first(p[block * LANES..][..valid].as_ptr(), valid) },
             };
+            let lanes = s.gt(s.splat(valid as f32), s.vector(&std::array::from_fn(|lane| lane as f32)));
             // Adding −0 and multiplying by 1 change no bit.
             let (bias, slopes) = (parameter(self.call.bias, -0.0), parameter(self.call.slopes, 1.0));
             for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
                 let (top, left) = (place.row * M, place.col * M);
                 let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
                 let at = ((place.image * self.plan.out_blocks() + block) * d.plane() + top * d.w + left) * LANES;
-                let to = Tile { rows: M.min(d.h - top), cols: M.min(d.w - left), row, valid };
+                let to = Tile {
+                    rows: M.min(d.h - top),
+                    cols: M.min(d.w - left),
+                    row,
+                    valid: lanes,
+                    is_whole: valid == LANES,
+                };
                 // SAFETY: the caller's promise; the tile's pixels lie inside the output.
                 unsafe {
                     let mut y = gather_tile::<S, T, N, M>(s, from, g.position);
@@ -261,21 +320,22 @@ impl Body<'_> {
 }
 
 /// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
-/// that have a channel.
-struct Tile {
+/// that have a channel, all if it is whole.
+struct Tile<M> {
     rows: usize,
     cols: usize,
     row: usize,
-    valid: usize,
+    valid: M,
+    is_whole: bool,
 }
 
-impl Tile {
+impl<K: Copy> Tile<K> {
     /// Adds another tensor's tile.
     ///
     /// # Safety
     /// 16 elements must be readable at each of the tile's pixels, the first of which is at `from`.
     #[inline(always)]
-    unsafe fn add<S: Simd, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
+    unsafe fn add<S: Simd<M = K>, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
         for (r, line) in y.iter_mut().enumerate().take(self.rows) {
             for (c, v) in line.iter_mut().enumerate().take(self.cols) {
                 // SAFETY: the caller's promise.
@@ -289,10 +349,10 @@ impl Tile {
     /// # Safety
     /// 16 elements must be writable at each of the tile's pixels, the first of which is at `to`.
     #[inline(always)]
-    unsafe fn store<S: Simd, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
+    unsafe fn store<S: Simd<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            if self.rows == M && self.cols == M && self.valid == LANES {
+            if self.rows == M && self.cols == M && self.is_whole {
                 for (r, line) in y.iter().enumerate() {
                     for (c, &v) in line.iter().enumerate() {
                         s.store(to.add(r * self.row + c * LANES), v);
@@ -302,9 +362,7 @@ impl Tile {
             }
             for (r, line) in y.iter().enumerate().take(self.rows) {
                 for (c, &v) in line.iter().enumerate().take(self.cols) {
-                    let to = to.add(r * self.row + c * LANES);
-                    s.store(to, v);
-                    std::ptr::write_bytes(to.add(self.valid), 0, LANES - self.valid);
+                    s.store(to.add(r * self.row + c * LANES), s.select(self.valid, v, s.zero()));
                 }
             }
         }

@@ -28,6 +28,11 @@ impl Depth {
         Depth { variant, lines, is_padded: lines > channels }
     }
 
+    /// Lines of packed weights of a phase at a position.
+    pub fn lines_of_phase(&self) -> usize {
+        self.lines
+    }
+
     /// Whether packed weights have lines without a channel.
     pub fn is_padded(&self) -> bool {
         self.is_padded
