@@ -66,8 +66,11 @@ impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T,
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Input(blocks, tiles, _)) = self;
-        // SAFETY: see above.
-        blocks.for_each(|block| unsafe { body.input::<S, T, N, M>(s, block, tiles.clone()) });
+        // A loop: a closure is not always inlined, and outside its shim a vector is not a register.
+        for block in blocks {
+            // SAFETY: see above.
+            unsafe { body.input::<S, T, N, M>(s, block, tiles.clone()) }
+        }
     }
 }
 
@@ -76,8 +79,11 @@ impl<T: Line<N, N> + Line<O, O>, const N: usize, const O: usize> Kernel for Part
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Phases(blocks, tiles, _)) = self;
-        // SAFETY: see above.
-        blocks.for_each(|block| unsafe { body.phases::<S, T, N, O>(s, block, tiles.clone()) });
+        // A loop: a closure is not always inlined, and outside its shim a vector is not a register.
+        for block in blocks {
+            // SAFETY: see above.
+            unsafe { body.phases::<S, T, N, O>(s, block, tiles.clone()) }
+        }
     }
 }
 
