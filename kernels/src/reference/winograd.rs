@@ -10,8 +10,7 @@
 //! before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at even ones: its
 //! transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
 //!
-//! Order of the sums. Tiles start at the output's origin. Weights are transformed in `f64` and rounded once. A transform
-//! in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
+//! Order of the sums. Tiles start at the output's origin. A transform, of weights too, in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
 //! one-dimensional transforms are the functions of [`Variant`], operation by operation. The products of a position are
 //! summed over the input channels: block by block of 16 channels, in a block phase by phase (those of even rows first, of
 //! them that of even columns), one FMA a channel. Such a block at one phase is a segment, [`CHUNK`] segments are a chain
@@ -62,6 +61,16 @@ fn tile<T: Float>(
     (0..rows * cols).map(pixel).collect()
 }
 
+/// `G g Gᵀ` of one pair of channels at one phase: position `i·n + j`, from `r × r` taps.
+pub fn kernel<T: Float>(variant: Variant, taps: &[T], phase: [usize; 2]) -> Vec<T> {
+    let (r, step, rows) = (variant.r(), variant.stride(), variant.phase_taps(0));
+    let tap = |i: usize| {
+        let (row, col) = (i / rows * step + phase[0], i % rows * step + phase[1]);
+        if row < r && col < r { taps[row * r + col] } else { T::zero() }
+    };
+    both(&(0..rows * rows).map(tap).collect::<Vec<T>>(), [rows, rows], |g| variant.kernel(g))
+}
+
 /// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group.
 ///
 /// # Errors
@@ -109,16 +118,10 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     check_len("pads", pads.len(), s.ic)?;
     let (n, m, r, step) = (variant.n(), variant.m(), variant.r(), variant.stride());
     let (oh, ow) = (s.oh(), s.ow());
-    let wide = |v: T| v.to_f64().unwrap_or(f64::NAN);
     let phases: Vec<[usize; 2]> = (0..step).flat_map(|row| (0..step).map(move |col| [row, col])).collect();
     // Of each pair of channels all phases.
-    let weights: Vec<[f64; 36]> = w
-        .chunks(r * r)
-        .flat_map(|taps| {
-            let tap = |[p, q]: [usize; 2], row: usize, col: usize| wide(taps[(row * step + p) * r + col * step + q]);
-            phases.iter().map(move |&phase| variant.weights(phase, |row, col| tap(phase, row, col)))
-        })
-        .collect();
+    let weights: Vec<Vec<T>> =
+        w.chunks(r * r).flat_map(|taps| phases.iter().map(move |&phase| kernel(variant, taps, phase))).collect();
     let mut y = vec![T::zero(); s.output().plain_len()];
     for image in 0..s.n {
         for (top, left) in (0..oh).step_by(m).flat_map(|t| (0..ow).step_by(m).map(move |l| (t, l))) {
@@ -146,7 +149,7 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
                         (first..s.ic.min(first + LANES)).fold(sum, |sum, c| {
                             let u = weights[(o * s.ic + c) * phases.len() + phase][p];
                             let v = inputs[c * phases.len() + phase][row * variant.reach(q) + col];
-                            v.mul_add(T::from(u).unwrap_or_else(T::nan), sum)
+                            v.mul_add(u, sum)
                         })
                     };
                     let chunk = |segments: &[_]| segments.iter().fold(T::zero(), segment);

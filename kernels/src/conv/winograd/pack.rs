@@ -4,10 +4,11 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::phases::Depth;
+use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
 use crate::reference::winograd::Variant;
 use crate::{Kernel, LANES, Simd};
 
-/// One block of output channels. The sums are those of [`Variant::weights`], in its order, in `f64`.
+/// One block of output channels. The sums are those of [`Variant::kernel`], in its order.
 pub(super) struct Pack<'a, W> {
     pub variant: Variant,
     pub depth: Depth,
@@ -24,33 +25,25 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         match self.variant {
-            Variant::F4x3 => self.transform::<6, 3>(),
-            Variant::F2x3 => self.transform::<4, 3>(),
-            Variant::F3x2 => self.transform::<4, 2>(),
-            Variant::F4x3S2 | Variant::F4x4S2 => self.phases::<5, 2>(),
-            Variant::F3x3S2 => self.phases::<4, 2>(),
-            Variant::F4x5S2 => self.phases::<6, 3>(),
+            Variant::F4x3 => self.transform::<S, F4x3, 6, 3>(s),
+            Variant::F2x3 => self.transform::<S, F2x3, 4, 3>(s),
+            Variant::F3x2 | Variant::F3x3S2 => self.transform::<S, F3x2, 4, 2>(s),
+            Variant::F4x3S2 | Variant::F4x4S2 => self.transform::<S, F4x2, 5, 2>(s),
+            Variant::F4x5S2 => self.transform::<S, F4x3, 6, 3>(s),
         }
     }
 }
 
 impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
-    /// With stride 1: one phase.
+    /// All phases.
     #[inline(always)]
-    fn transform<const N: usize, const R: usize>(mut self) {
+    fn transform<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(mut self, s: S) {
         self.clear();
-        self.phase::<N, R>([0, 0], [R, R], [N, N]);
-    }
-
-    #[inline(always)]
-    fn phases<const N: usize, const R: usize>(mut self) {
-        self.clear();
-        for p in 0..4 {
-            let phase = [p / 2, p % 2];
-            let (taps, reach) = (phase.map(|p| self.variant.phase_taps(p)), phase.map(|p| self.variant.reach(p)));
-            self.phase::<N, R>(phase, taps, reach);
+        let step = self.variant.stride();
+        for phase in 0..step * step {
+            self.phase::<S, T, N, R>(s, [phase / step, phase % step]);
         }
     }
 
@@ -60,52 +53,57 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
         self.packed[from..].fill(0.0);
     }
 
-    /// `G g Gᵀ` of all channels at one phase: lane by lane, so that the compiler takes as many at once as the instruction set
-    /// has.
+    /// `G g Gᵀ` of all channels at one phase.
     #[inline(always)]
-    fn phase<const N: usize, const R: usize>(&mut self, phase: [usize; 2], taps: [usize; 2], reach: [usize; 2]) {
-        let step = self.variant.stride();
-        let mut g = [[0.0; R]; N];
-        for (g, row) in g.iter_mut().zip(self.variant.g()) {
-            g.copy_from_slice(row);
-        }
+    fn phase<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(&mut self, s: S, phase: [usize; 2]) {
+        let (variant, step) = (self.variant, self.variant.stride());
+        let (taps, reach) = (phase.map(|p| variant.phase_taps(p)), phase.map(|p| variant.reach(p)));
         let lines = self.packed.as_chunks_mut::<LANES>().0;
-        // Taps that the phase lacks stay zero, and add nothing.
-        let mut tap = [[[0.0f64; LANES]; R]; R];
+        // Taps that the phase lacks stay zero.
+        let mut tap = [[[0.0f32; LANES]; R]; R];
         for c in 0..self.channels {
             for lane in 0..self.lanes {
                 for row in 0..taps[0] {
                     for col in 0..taps[1] {
-                        let at = [row * step + phase[0], col * step + phase[1]];
-                        tap[row][col][lane] = f64::from((self.weight)(lane, c, at[0], at[1]));
+                        tap[row][col][lane] = (self.weight)(lane, c, row * step + phase[0], col * step + phase[1]);
                     }
                 }
             }
-            let mut half = [[[0.0f64; LANES]; R]; N];
-            for i in 0..N {
-                for col in 0..R {
-                    for k in 0..R {
-                        for lane in 0..LANES {
-                            half[i][col][lane] += g[i][k] * tap[k][col][lane];
-                        }
-                    }
-                }
-            }
+            // SAFETY: `tap` has a line for each tap.
+            let u = unsafe { spread_taps::<S, T, N, R>(s, tap.as_ptr().cast()) };
             for i in 0..reach[0] {
                 for j in 0..reach[1] {
-                    let mut sum = [0.0f64; LANES];
-                    for k in 0..R {
-                        for lane in 0..LANES {
-                            sum[lane] += half[i][k][lane] * g[j][k];
-                        }
-                    }
-                    // A whole line at once: positions may lie a multiple of a page apart.
-                    let line = &mut lines[self.depth.line([i, j], phase, c)];
-                    for lane in 0..LANES {
-                        line[lane] = sum[lane] as f32;
-                    }
+                    s.write(&mut lines[self.depth.line([i, j], phase, c)], u[i][j]);
                 }
             }
         }
     }
+}
+
+/// `G g Gᵀ` of sixteen pairs of channels.
+///
+/// # Safety
+/// 16 elements must be readable at `from` and each of the `R²` taps, one after the other.
+#[inline(always)]
+pub(super) unsafe fn spread_taps<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(
+    s: S,
+    from: *const f32,
+) -> [[S::V; N]; N] {
+    let mut half = [[s.zero(); R]; N];
+    for c in 0..R {
+        let mut column = [s.zero(); R];
+        for r in 0..R {
+            // SAFETY: the caller's promise.
+            column[r] = unsafe { s.load(from.add((r * R + c) * LANES)) };
+        }
+        let column = T::line(s, column);
+        for r in 0..N {
+            half[r][c] = column[r];
+        }
+    }
+    let mut u = [[s.zero(); N]; N];
+    for r in 0..N {
+        u[r] = T::line(s, half[r]);
+    }
+    u
 }

@@ -2,8 +2,8 @@
 
 use crate::Simd;
 
-/// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the inputs take the
-/// one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
+/// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the weights take the one
+/// from `R` to `N` (`G g`), the inputs the one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
 /// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`). The inputs of a phase that has no part in the last position
 /// take the one from `N - 1` to `N - 1`.
 pub(super) trait Line<const A: usize, const B: usize> {
@@ -109,6 +109,34 @@ impl Line<6, 3> for F4x3 {
     }
 }
 
+impl Line<3, 6> for F4x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 6] {
+        const POINT: f64 = std::f64::consts::SQRT_2;
+        const POINT2: f64 = std::f64::consts::FRAC_1_SQRT_2;
+        let c = |x: f64| s.splat(x as f32);
+        let even = s.fma(c(1.0 / 3.0), g[2], s.mul(c(1.0 / 6.0), g[0]));
+        let even2 = s.fma(c(-1.0 / 3.0), g[2], s.mul(c(-2.0 / 3.0), g[0]));
+        [
+            g[0],
+            s.fma(c(POINT / 6.0), g[1], even),
+            s.fma(c(-POINT / 6.0), g[1], even),
+            s.fma(c(-2.0 / 3.0 * POINT2), g[1], even2),
+            s.fma(c(2.0 / 3.0 * POINT2), g[1], even2),
+            g[2],
+        ]
+    }
+}
+
+impl Line<3, 4> for F2x3 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 4] {
+        let half = s.splat(0.5);
+        let even = s.mul(half, s.add(g[0], g[2]));
+        [g[0], s.fma(half, g[1], even), s.fma(s.splat(-0.5), g[1], even), g[2]]
+    }
+}
+
 impl Line<4, 4> for F2x3 {
     #[inline(always)]
     fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
@@ -135,6 +163,14 @@ impl Line<4, 3> for F2x3 {
     fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
         let (half, sum) = (s.splat(0.5), s.add(m[1], m[2]));
         [s.fma(half, sum, m[0]), s.mul(half, s.sub(m[1], m[2])), s.fma(half, sum, m[3])]
+    }
+}
+
+impl Line<2, 4> for F3x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, g: [S::V; 2]) -> [S::V; 4] {
+        let half = s.mul(s.splat(0.5), g[0]);
+        [g[0], s.fma(s.splat(0.5), g[1], half), s.fma(s.splat(-0.5), g[1], half), g[1]]
     }
 }
 
@@ -173,6 +209,25 @@ impl Line<3, 3> for F3x2 {
     #[inline(always)]
     fn line<S: Simd>(s: S, d: [S::V; 3]) -> [S::V; 3] {
         [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1])]
+    }
+}
+
+impl Line<2, 5> for F4x2 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, g: [S::V; 2]) -> [S::V; 5] {
+        const HALF: f64 = 0.5 / (P2 as f64 - Q2 as f64);
+        const SCALE: f64 = HALF / P as f64;
+        const SCALE2: f64 = HALF / Q as f64;
+        let c = |x: f64| s.splat(x as f32);
+        let (even, even2) = (s.mul(c(SCALE), g[0]), s.mul(c(SCALE2), g[0]));
+        let (minus, minus2) = (s.mul(c(-SCALE), g[0]), s.mul(c(-SCALE2), g[0]));
+        [
+            s.fma(c(P as f64 * SCALE), g[1], even),
+            s.fma(c(P as f64 * SCALE), g[1], minus),
+            s.fma(c(-Q as f64 * SCALE2), g[1], minus2),
+            s.fma(c(-Q as f64 * SCALE2), g[1], even2),
+            g[1],
+        ]
     }
 }
 

@@ -91,47 +91,43 @@ impl Variant {
         if i < self.reach(self.stride() - 1) { self.stride() } else { 1 }
     }
 
-    /// `G`: a row for each interpolation point, a column for each tap of the first phase.
-    pub(crate) fn g(self) -> &'static [&'static [f64]] {
-        const A: f64 = std::f64::consts::SQRT_2;
-        const B: f64 = std::f64::consts::FRAC_1_SQRT_2;
-        match self {
-            Variant::F4x3 | Variant::F4x5S2 => &[
-                &[1.0, 0.0, 0.0],
-                &[1.0 / 6.0, A / 6.0, 1.0 / 3.0],
-                &[1.0 / 6.0, -A / 6.0, 1.0 / 3.0],
-                &[-2.0 / 3.0, -2.0 / 3.0 * B, -1.0 / 3.0],
-                &[-2.0 / 3.0, 2.0 / 3.0 * B, -1.0 / 3.0],
-                &[0.0, 0.0, 1.0],
-            ],
-            Variant::F4x3S2 | Variant::F4x4S2 => {
-                const C: f64 = 1.0 / (2.0 * P * (P * P - Q * Q));
-                const D: f64 = 1.0 / (2.0 * Q * (P * P - Q * Q));
-                &[&[C, P * C], &[-C, P * C], &[-D, -Q * D], &[D, -Q * D], &[0.0, 1.0]]
+    /// `G g`, one dimension: the taps of a phase to `n` positions. A tap that the phase lacks is zero.
+    pub fn kernel<T: Float>(self, g: &[T]) -> Vec<T> {
+        let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        match (self.n(), self.phase_taps(0)) {
+            (4, 2) => {
+                let half = c(0.5) * g[0];
+                vec![g[0], c(0.5).mul_add(g[1], half), c(-0.5).mul_add(g[1], half), g[1]]
             }
-            Variant::F2x3 => &[&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.5], &[0.5, -0.5, 0.5], &[0.0, 0.0, 1.0]],
-            Variant::F3x2 | Variant::F3x3S2 => &[&[1.0, 0.0], &[0.5, 0.5], &[0.5, -0.5], &[0.0, 1.0]],
-        }
-    }
-
-    /// `G g Gᵀ` of one pair of channels at one phase in `f64`: position `i·n + j`, from tap `(row, column)` of the phase.
-    ///
-    /// Both products are summed in the order of the taps.
-    pub fn weights(self, phase: [usize; 2], tap: impl Fn(usize, usize) -> f64) -> [f64; 36] {
-        let (n, [rows, cols], g) = (self.n(), phase.map(|p| self.phase_taps(p)), self.g());
-        let mut half = [[0.0; 3]; 6];
-        let mut out = [0.0; 36];
-        for (i, row) in g.iter().enumerate() {
-            for c in 0..cols {
-                half[i][c] = (0..rows).fold(0.0, |sum, k| sum + row[k] * tap(k, c));
+            (4, _) => {
+                let even = c(0.5) * (g[0] + g[2]);
+                vec![g[0], c(0.5).mul_add(g[1], even), c(-0.5).mul_add(g[1], even), g[2]]
             }
-        }
-        for i in 0..n {
-            for (j, row) in g.iter().enumerate() {
-                out[i * n + j] = (0..cols).fold(0.0, |sum, k| sum + half[i][k] * row[k]);
+            (5, _) => {
+                let (scale, scale2) = (0.5 / (P * P - Q * Q) / P, 0.5 / (P * P - Q * Q) / Q);
+                let (even, even2) = (c(scale) * g[0], c(scale2) * g[0]);
+                vec![
+                    c(P * scale).mul_add(g[1], even),
+                    c(P * scale).mul_add(g[1], -even),
+                    c(-Q * scale2).mul_add(g[1], -even2),
+                    c(-Q * scale2).mul_add(g[1], even2),
+                    g[1],
+                ]
+            }
+            _ => {
+                let (a, b) = (std::f64::consts::SQRT_2 / 6.0, 2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
+                let even = c(1.0 / 3.0).mul_add(g[2], c(1.0 / 6.0) * g[0]);
+                let even2 = c(-1.0 / 3.0).mul_add(g[2], c(-2.0 / 3.0) * g[0]);
+                vec![
+                    g[0],
+                    c(a).mul_add(g[1], even),
+                    c(-a).mul_add(g[1], even),
+                    c(-b).mul_add(g[1], even2),
+                    c(b).mul_add(g[1], even2),
+                    g[2],
+                ]
             }
         }
-        out
     }
 
     /// `Bᵀ d`, one dimension: the inputs of a phase to as many positions. What the last position alone reads is not there
