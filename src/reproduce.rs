@@ -29,7 +29,7 @@ use std::fmt;
 /// A finding of the paper that trained nets show. ([`cost`] is of another kind.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Study {
-    /// Table 2: the test error with ReLU, leaky ReLU, shared and channel-wise PReLU.
+    /// Table 2: the test error with ReLU, leaky ReLU of two slopes, shared and channel-wise PReLU.
     Prelu,
     /// Table 1: the slopes that were learned, layer by layer. Its runs are those of [`Study::Prelu`], in its folder.
     Slopes,
@@ -60,7 +60,7 @@ impl Study {
     pub fn variants(self) -> &'static [Variant] {
         match self {
             Study::Prelu => &variant::RECTIFIERS,
-            Study::Slopes => &variant::RECTIFIERS[2..],
+            Study::Slopes => &variant::RECTIFIERS[3..],
             Study::Depth => &variant::INITS,
         }
     }

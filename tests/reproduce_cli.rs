@@ -39,7 +39,7 @@ type = "linear"
 outputs = 10
 "#;
 
-const VARIANTS: [&str; 4] = ["relu", "leaky", "shared", "channel-wise"];
+const VARIANTS: [&str; 5] = ["relu", "leaky", "leaky-0.25", "shared", "channel-wise"];
 
 struct Home(tempfile::TempDir);
 

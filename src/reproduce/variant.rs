@@ -20,10 +20,11 @@ const fn rectifier(name: &'static str, activation: Activation) -> Variant {
 }
 
 /// The rectifiers that He et al. 2015, section 2.1 and Table 2, compare; slopes that are learned start at 0.25, the fixed
-/// one is that of leaky ReLU (Maas et al. 2013).
-pub(super) const RECTIFIERS: [Variant; 4] = [
+/// ones are that of leaky ReLU (Maas et al. 2013) and, to tell what learning does from what the start does, 0.25.
+pub(super) const RECTIFIERS: [Variant; 5] = [
     rectifier("relu", Activation::Relu),
     rectifier("leaky", Activation::Leaky(0.01)),
+    rectifier("leaky-0.25", Activation::Leaky(0.25)),
     rectifier("shared", Activation::Prelu { slope: 0.25, shared: true }),
     rectifier("channel-wise", Activation::Prelu { slope: 0.25, shared: false }),
 ];
@@ -99,9 +100,9 @@ mod tests {
         }
         let slopes =
             |i: usize| all[i].1.iter().filter(|p| p.role == Role::Slopes).map(|p| p.value.len()).sum::<usize>();
-        assert_eq!([0, 1, 2, 3].map(slopes), [0, 0, 13, 32 + 4 * 64 + 6 * 128 + 2 * 512]);
+        assert_eq!([0, 1, 2, 3, 4].map(slopes), [0, 0, 0, 13, 32 + 4 * 64 + 6 * 128 + 2 * 512]);
         // The last layer has none, and gets none.
-        assert_eq!(all[3].0.layers.last().unwrap().op.activation(), Activation::None);
+        assert_eq!(all[4].0.layers.last().unwrap().op.activation(), Activation::None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod body;
 mod borders;
+mod multiply;
 mod pack;
 mod phases;
 mod spread;
@@ -190,7 +191,7 @@ impl Winograd {
         self.packed_len() > STREAMED
     }
 
-    /// Whether to ask for weights ahead of time.
+    /// Whether weights come from so far that it pays to ask for them ahead of time.
     fn is_far(&self) -> bool {
         self.packed_len() > FAR
     }

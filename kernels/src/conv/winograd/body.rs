@@ -1,10 +1,10 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
+use super::multiply::Multiply;
 use super::spread::{Source, Spread, gather_tile};
 use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
 use super::{Call, Geometry, PANEL, Winograd, phases};
-use crate::conv::tile::{ROWS, Run, accumulate, parts};
-use crate::reference::conv::CHUNK;
+use crate::conv::tile::parts;
 use crate::reference::winograd::Variant;
 use crate::{Isa, Kernel, LANES, Simd};
 use std::marker::PhantomData;
@@ -31,21 +31,9 @@ pub(super) struct Body<'a> {
     pub m: *mut f32,
 }
 
-/// The products of a position: transformed inputs, weights, sums.
-#[derive(Clone, Copy)]
-struct Products {
-    x: *const f32,
-    w: *const f32,
-    m: *mut f32,
-    /// Distance of the weights of blocks of output channels.
-    stream: usize,
-    /// Two to this power phases take part.
-    shift: u32,
-}
-
 /// A stage's transform or product of a block of tiles: one function each. In one with all variants the compiler spilled, and
 /// shallow layers took a quarter longer.
-struct Part<'a, T>(&'a Body<'a>, T);
+pub(super) struct Part<'a, T>(pub &'a Body<'a>, pub T);
 
 /// Transforms blocks of input channels of some tiles by `T`.
 struct Input<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
@@ -53,13 +41,10 @@ struct Input<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, Phan
 /// The same at all phases.
 struct Phases<T, const N: usize, const O: usize>(Range<usize>, Range<usize>, PhantomData<T>);
 
-/// Multiplies for a panel of output channels of some tiles.
-struct Multiply(Range<usize>, Range<usize>);
-
 /// Transforms the products of a panel by `T`.
 struct Output<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
 
-// SAFETY of all four: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's
+// SAFETY of all: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's
 // slices have the lengths of the plan.
 impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
     type Output = ();
@@ -84,16 +69,6 @@ impl<T: Line<N, N> + Line<O, O>, const N: usize, const O: usize> Kernel for Part
             // SAFETY: see above.
             unsafe { body.phases::<S, T, N, O>(s, block, tiles.clone()) }
         }
-    }
-}
-
-impl Kernel for Part<'_, Multiply> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Part(body, Multiply(panel, tiles)) = self;
-        // SAFETY: see above.
-        unsafe { body.multiply(s, panel, tiles) }
     }
 }
 
@@ -176,102 +151,6 @@ impl Body<'_> {
     fn source(&self) -> Source<'_> {
         let (plan, Call { x, pads, .. }) = (self.plan, *self.call);
         Source { x, dims: plan.input, pads, pad_top: plan.pad_top, pad_left: plan.pad_left }
-    }
-
-    /// The products of each position, summed over the input channels.
-    #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
-        let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len);
-        let mut before = 0;
-        for position in 0..n * n {
-            let phases = depth.phases([position / n, position % n]);
-            for (start, vectors) in parts(panel.len(), panel.len().div_ceil(S::TILE_VECTORS)) {
-                let w = (panel.start + start) * stream + before * LANES;
-                let products = Products {
-                    x: self.v.wrapping_add(position * self.geometry.position).cast_const(),
-                    w: self.call.packed[w..].as_ptr(),
-                    m: self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position),
-                    stream,
-                    shift: phases.trailing_zeros(),
-                };
-                // SAFETY: the caller's promise.
-                unsafe {
-                    match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, &products, tiles.clone()),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, &products, tiles.clone()),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, &products, tiles.clone()),
-                        _ => self.panel::<S, 1>(s, &products, tiles.clone()),
-                    }
-                }
-            }
-            before += phases * depth.lines_of_phase();
-        }
-    }
-
-    /// One position, `J` vectors of output channels.
-    #[inline(always)]
-    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, p: &Products, tiles: Range<usize>) {
-        let groups = tiles.len().div_ceil(ROWS);
-        let segments = self.plan.in_blocks() << p.shift;
-        for first in (0..segments).step_by(CHUNK) {
-            let segments = first..segments.min(first + CHUNK);
-            for (i, (start, len)) in parts(tiles.len(), groups).enumerate() {
-                let tile = (tiles.start + start) * LANES;
-                let (p, segments) =
-                    (Products { x: p.x.wrapping_add(tile), m: p.m.wrapping_add(tile), ..*p }, segments.clone());
-                let ahead = if self.plan.is_far() { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
-                // SAFETY: the caller's promise.
-                unsafe {
-                    match len {
-                        1 => self.rows::<S, 1, J>(s, segments, ahead, p),
-                        2 => self.rows::<S, 2, J>(s, segments, ahead, p),
-                        3 => self.rows::<S, 3, J>(s, segments, ahead, p),
-                        4 => self.rows::<S, 4, J>(s, segments, ahead, p),
-                        5 => self.rows::<S, 5, J>(s, segments, ahead, p),
-                        _ => self.rows::<S, ROWS, J>(s, segments, ahead, p),
-                    }
-                }
-            }
-        }
-    }
-
-    /// One register tile: `I` tiles, `J` vectors, one chunk of the segments.
-    #[inline(always)]
-    unsafe fn rows<S: Simd, const I: usize, const J: usize>(
-        &self,
-        s: S,
-        segments: Range<usize>,
-        ahead: Range<usize>,
-        Products { x, w, m, stream, shift }: Products,
-    ) {
-        let first = segments.start == 0;
-        let next = x.wrapping_add(I * LANES);
-        let x = std::array::from_fn(|i| x.wrapping_add(i * LANES));
-        let channels = self.plan.input.c;
-        let depth = if shift == 0 { channels } else { (self.plan.in_blocks() * LANES) << shift };
-        // The next position's weights follow.
-        let far = w.wrapping_add(depth * LANES);
-        let runs = segments.map(|q| {
-            // The next tiles' inputs lie too far apart for the processor to guess.
-            (0..I).for_each(|i| s.prefetch(next.wrapping_add(q * self.geometry.block + i * LANES)));
-            // And the next position's weights should have come from memory before the last of these tiles is done.
-            for k in ahead.clone() {
-                let at = (q * LANES + k) * LANES;
-                (0..J).for_each(|j| s.prefetch_far(far.wrapping_add(j * stream + at)));
-            }
-            let len = LANES.min(channels - (q >> shift) * LANES);
-            Run { x: q * self.geometry.block, w: q * LANES * LANES, len }
-        });
-        // SAFETY: the caller's promise.
-        unsafe {
-            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream);
-            for (i, row) in acc.iter().enumerate() {
-                for (j, &sum) in row.iter().enumerate() {
-                    let to = m.add(j * self.geometry.block + i * LANES);
-                    s.store(to, if first { sum } else { s.add(s.load(to), sum) });
-                }
-            }
-        }
     }
 
     /// `Aᵀ m A` of a panel, and the epilogue.
