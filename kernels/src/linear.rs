@@ -3,7 +3,8 @@
 //! training step reads the weights three times, the last time to update them and their momentum ([`BackwardWeights::step`]).
 //!
 //! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
-//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first.
+//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first; the forward pass lays the
+//! inputs of several images chunk beside chunk there.
 
 mod backward_data;
 mod backward_weights;
@@ -15,6 +16,7 @@ pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
+use crate::reference::linear::CHUNK;
 use crate::shape::product;
 use crate::{Dims, Error, Isa, LANES, blocks, layout};
 
@@ -64,7 +66,8 @@ impl LinearShape {
         self.input().check()?;
         self.output().check()?;
         product("weights", &[self.outputs, self.c, self.h, self.w, LANES])?;
-        product("sums", &[self.n, LANES, LANES, size_of::<f32>()]).map(drop)
+        product("workspace", &[4, self.n, self.inputs().div_ceil(CHUNK), forward::STRIDE, size_of::<f32>()])?;
+        product("sums", &[self.n, LANES, LANES, forward::HEIGHT, size_of::<f32>()]).map(drop)
     }
 
     /// Whether the blocked input of an image is its inputs in their order already, with a few zeros behind them.

@@ -87,8 +87,17 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
-    // The forward pass walks 2,048 inputs at a time, six images a tile behind the first.
-    for (n, c, outputs) in [(1, 4700, 19), (3, 2047, 18), (8, 2049, 17), (15, 4608, 5)] {
+    // The forward pass takes two outputs and up to eight images a tile, sixteen images a chunk and 64 outputs a task.
+    for (n, c, outputs) in [
+        (1, 4700, 19),
+        (3, 2047, 18),
+        (8, 2049, 17),
+        (15, 4608, 5),
+        (7, 530, 300),
+        (16, 1040, 147),
+        (14, 512, 33),
+        (35, 545, 130),
+    ] {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
