@@ -1,6 +1,7 @@
 //! Which algorithm a convolution takes.
 
 use crate::reference::winograd::{self, Variant};
+use super::Layout;
 use crate::{ConvShape, Error, blocks};
 
 /// How a convolution is computed: with the instruction set, the threads and the batch the same bits come out; with
@@ -66,6 +67,23 @@ impl Algorithm {
         winograd::check(variant, shape).map(|()| Some(variant))
     }
 
+    /// The Winograd variant of a forward pass from and to tensors that lie so: as [`Algorithm::variant`], but from NCHW to
+    /// blocked outputs first layers have one of their own.
+    ///
+    /// # Errors
+    /// As [`Algorithm::variant`].
+    pub fn variant_between(self, s: &ConvShape, input: Layout, output: Layout) -> Result<Option<Variant>, Error> {
+        let first = Variant::F4x7S2;
+        let serves = (input, output) == (Layout::Nchw, Layout::Blocked)
+            && s.ic <= Layout::MOST_CHANNELS
+            && winograd::check(first, s).is_ok();
+        match self {
+            Algorithm::Winograd if serves => Ok(Some(first)),
+            Algorithm::Auto if serves => Ok(Some(first)),
+            _ => self.variant(s),
+        }
+    }
+
     /// The Winograd variant for a shape one of whose gradients is to be computed: as [`Algorithm::variant`], but gradients take
     /// stride 1.
     ///
@@ -93,7 +111,7 @@ impl Algorithm {
 }
 
 /// Input channels from which on [`Algorithm::Auto`] considers Winograd; below, first layers read NCHW directly.
-const LEAST_CHANNELS: usize = super::Layout::MOST_CHANNELS + 1;
+const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
@@ -112,7 +130,8 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
 }
 
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
-    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && winograd::check(*v, s).is_ok();
+    let between_blocks = |v: &Variant| *v != Variant::F4x7S2 && winograd::check(*v, s).is_ok();
+    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && between_blocks(v);
     let mut best = (direct, None);
     // The less accurate of those that serve a kernel come first.
     for variant in Variant::ALL.into_iter().filter(serves) {

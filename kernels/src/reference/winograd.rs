@@ -2,8 +2,8 @@
 //!
 //! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products a
 //! channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8, ±7/16, ∞ where
-//! `n = 5` and 0, ±1, ∞ where `n = 4`.
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞
+//! where `n = 6`, ±11/8, ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
 //!
 //! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the kernel:
 //! the output is the sum of four convolutions of stride 1. They take the same points, so that their products are summed
@@ -112,7 +112,7 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     let wide = |v: T| v.to_f64().unwrap_or(f64::NAN);
     let phases: Vec<[usize; 2]> = (0..step).flat_map(|row| (0..step).map(move |col| [row, col])).collect();
     // Of each pair of channels all phases.
-    let weights: Vec<[f64; 36]> = w
+    let weights: Vec<[f64; 49]> = w
         .chunks(r * r)
         .flat_map(|taps| {
             let tap = |[p, q]: [usize; 2], row: usize, col: usize| wide(taps[(row * step + p) * r + col * step + q]);

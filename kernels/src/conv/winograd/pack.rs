@@ -32,6 +32,7 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
             Variant::F4x3S2 | Variant::F4x4S2 => self.phases::<5, 2>(),
             Variant::F3x3S2 => self.phases::<4, 2>(),
             Variant::F4x5S2 => self.phases::<6, 3>(),
+            Variant::F4x7S2 => self.phases::<7, 4>(),
         }
     }
 }
