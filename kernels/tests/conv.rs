@@ -288,6 +288,8 @@ fn first_layers_edges() {
     let square = |n, ic, side, oc, pad| ConvShape::square(n, ic, side, oc, 7, 2, pad);
     for s in [
         square(2, 3, 21, 17, 3),
+        // Such as `Auto` takes.
+        square(2, 4, 39, 48, 2),
         // One tile, one output, more padding than image.
         square(3, 1, 1, 5, 3),
         square(1, 4, 7, 33, 0),
@@ -302,6 +304,33 @@ fn first_layers_edges() {
     ] {
         check_first(&s);
     }
+}
+
+/// Auto takes Winograd where it is faster, from NCHW to blocks alone; other layouts of the shape are direct.
+#[test]
+fn first_layers_take_winograd_where_it_pays() {
+    let (input, output) = (Layout::Nchw, Layout::Blocked);
+    let auto = |s: &ConvShape, input, output| {
+        let options = Options { input, output, ..Options::default() };
+        Forward::new(Isa::Portable, s, &options).unwrap().variant()
+    };
+    for (side, oc, pays) in [(224, 96, true), (224, 16, true), (224, 15, false), (32, 16, false), (32, 32, true)] {
+        let s = ConvShape::square(1, 3, side, oc, 7, 2, 3);
+        assert_eq!(auto(&s, input, output), pays.then_some(Variant::F4x7S2), "{s:?}");
+        for n in [2, 64] {
+            assert_eq!(auto(&ConvShape { n, ..s }, input, output), auto(&s, input, output));
+        }
+        assert_eq!(auto(&s, Layout::Blocked, output), None);
+        assert_eq!(auto(&s, input, Layout::Nchw), None);
+    }
+    let s = ConvShape::square(1, 3, 224, 96, 7, 2, 3);
+    for (input, output) in [(Layout::Blocked, output), (input, Layout::Nchw)] {
+        let options = Options { algorithm: Algorithm::Winograd, input, output, blocking: None };
+        assert!(Forward::new(Isa::Portable, &s, &options).unwrap_err().to_string().contains("kh = 7"));
+    }
+    let many = ConvShape { ic: 5, ..s };
+    assert_eq!(auto(&many, input, output), None);
+    assert_eq!(auto(&ConvShape { ic: 64, ..s }, Layout::Blocked, output), None);
 }
 
 #[test]

@@ -102,6 +102,8 @@ impl Winograd {
     pub(super) fn run_first(&self, isa: Isa, call: &Call<'_>, workspace: &mut [f32]) {
         let [height, down, width, along] = self.first_blocks();
         let (rows, cols) = self.grid();
+        // Products of few blocks stay near; but the tiles of AVX-512's registers are wider.
+        let panel = if isa == Isa::Avx512 { PANEL } else { 2 };
         for_each_task(self.images * down * along, workspace, self.first_len(), |task, scratch| {
             let (row, col) = (task / along % down * height, task % along * width);
             let (image, rows, cols) = (task / along / down, height.min(rows - row), width.min(cols - col));
@@ -114,7 +116,7 @@ impl Winograd {
             });
             let body = Body { plan: self, call, block, scratch: Scratch { rows, half, v, m } };
             isa.dispatch(Part(&body, Input));
-            for (start, len) in parts(self.out_blocks(), self.out_blocks().div_ceil(PANEL)) {
+            for (start, len) in parts(self.out_blocks(), self.out_blocks().div_ceil(panel)) {
                 isa.dispatch(Part(&body, Multiply(start..start + len)));
                 isa.dispatch(Part(&body, Output(start..start + len)));
             }

@@ -177,7 +177,8 @@ impl Variant {
             7 => {
                 let squares = THREE.map(|p| p * p);
                 let mut finite = Vec::new();
-                for (p, [a, b]) in THREE.into_iter().zip([[1, 2], [0, 2], [0, 1]].map(|pair| pair.map(|i| squares[i]))) {
+                for (p, [a, b]) in THREE.into_iter().zip([[1, 2], [0, 2], [0, 1]].map(|pair| pair.map(|i| squares[i])))
+                {
                     let half = |d0: T, d2: T, d4: T| c(a * b).mul_add(d0, c(-a - b).mul_add(d2, d4));
                     let (even, odd) = (half(d[0], d[2], d[4]), half(d[1], d[3], d[5]));
                     finite.extend([c(p).mul_add(even, odd), c(-p).mul_add(even, odd)]);
