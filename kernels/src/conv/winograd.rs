@@ -8,6 +8,7 @@
 mod body;
 mod borders;
 mod first;
+mod first_body;
 mod pack;
 mod phases;
 mod spread;
