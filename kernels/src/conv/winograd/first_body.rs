@@ -276,9 +276,10 @@ impl Body<'_> {
             // Adding −0 and multiplying by 1 change no bit.
             let (bias, slopes) = (parameter(self.call.bias, -0.0), parameter(self.call.slopes, 1.0));
             let plane = (b.image * self.plan.out_blocks() + block) * d.plane();
-            for tile in 0..g.tiles {
-                let (row, col) = (tile / b.cols, tile % b.cols);
-                let col = if col < b.even() { 2 * col } else { 2 * (col - b.even()) + 1 };
+            // As they lie in the image: neighbours' outputs go to memory together.
+            for at in 0..g.tiles {
+                let (row, col) = (at / b.cols, at % b.cols);
+                let tile = row * b.cols + col / 2 + col % 2 * b.even();
                 let (top, left) = ((b.row + row) * M, (b.col + col) * M);
                 let from = self.scratch.m.wrapping_add(j * g.block + tile * LANES).cast_const();
                 let at = (plane + top * d.w + left) * LANES;
