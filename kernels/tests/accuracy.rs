@@ -4,7 +4,7 @@ mod common;
 
 use common::noise;
 use rectify_kernels::ConvShape;
-use rectify_kernels::conv::Algorithm;
+use rectify_kernels::conv::{Algorithm, Layout};
 use rectify_kernels::reference::{self, winograd::Variant};
 
 fn wide(x: &[f32]) -> Vec<f64> {
@@ -73,6 +73,20 @@ fn each_algorithm_keeps_its_documented_bound() {
                 );
                 assert!(found > 0.0, "{algorithm} at {channels} channels: no error at all proves nothing");
             }
+        }
+    }
+}
+
+/// The same for first layers, from NCHW.
+#[test]
+fn a_first_layer_keeps_its_documented_bound() {
+    for channels in 1..=Layout::MOST_CHANNELS {
+        let s = ConvShape::square(1, channels, 64, 32, 7, 2, 3);
+        for (algorithm, want) in [(Algorithm::Auto, None), (Algorithm::Winograd, Some(Variant::F4x7S2))] {
+            let variant = algorithm.variant_between(&s, Layout::Nchw, Layout::Blocked).unwrap();
+            assert!(want.is_none() || variant == want, "{algorithm}: {variant:?}");
+            let found = error(&s, variant);
+            assert!(found < 5e-6 && found > 0.0, "{algorithm} at {channels} channels: {found:e}");
         }
     }
 }
@@ -230,11 +244,10 @@ fn each_weight_gradient_keeps_its_documented_bound() {
 /// Inputs scaled by 1e30 stay finite, as they do in the direct sum.
 #[test]
 fn large_inputs_stay_finite() {
-    let s = ConvShape::square(1, 64, 12, 8, 3, 1, 1);
-    let x: Vec<f32> = normal(s.input().plain_len(), 1).iter().map(|x| x * 1e30).collect();
-    let w = normal(s.weight_len(), 2);
-    for variant in [Variant::F4x3, Variant::F2x3, Variant::F4x3S2] {
-        let s = ConvShape { stride_h: variant.stride(), stride_w: variant.stride(), ..s };
+    for variant in Variant::ALL {
+        let s = ConvShape::square(1, 64, 12, 8, variant.r(), variant.stride(), 1);
+        let x: Vec<f32> = normal(s.input().plain_len(), 1).iter().map(|x| x * 1e30).collect();
+        let w = normal(s.weight_len(), 2);
         let y = reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic]).unwrap();
         assert!(y.iter().all(|v| v.is_finite()), "{variant:?}");
     }

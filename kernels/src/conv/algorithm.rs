@@ -1,7 +1,8 @@
 //! Which algorithm a convolution takes.
 
+use super::Layout;
 use crate::reference::winograd::{self, Variant};
-use crate::{ConvShape, Error, blocks};
+use crate::{ConvShape, Error, LANES, blocks};
 
 /// How a convolution is computed: with the instruction set, the threads and the batch the same bits come out; with
 /// another algorithm, others.
@@ -9,19 +10,21 @@ use crate::{ConvShape, Error, blocks};
 /// Errors are relative to the largest output, with standard-normal inputs and He-initialised weights of up to 512
 /// channels; for the gradient of the weights, to the largest of them, with standard-normal inputs and output gradients.
 /// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
-/// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs: within a factor of some hundred
-/// of the largest `f32` its sums overflow before the direct ones do.
+/// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs, those of 7×7 kernels up to 90
+/// times: within a factor of some hundred of the largest `f32` its sums overflow before the direct ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     /// The fastest for the shape whose error stays below 5e-6: a function of kernel, stride, dilation, groups, channels
-    /// and image, never of batch, threads or machine. A forward pass from NCHW to fewer than 16 channels is direct.
+    /// and image, and of how the tensors lie, never of batch, threads or machine. A forward pass from NCHW to fewer than 16
+    /// channels is direct.
     #[default]
     Auto,
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), or its adjoint for the gradient of the weights, in the order of
     /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6. A forward pass takes stride 2 in both
-    /// directions too, with kernels of 3×3, 4×4 and 5×5: F(4×4, …) of its phases.
+    /// directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four channels to blocked outputs, 7×7:
+    /// F(4×4, …) of its phases.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
@@ -42,7 +45,8 @@ impl Algorithm {
         }
     }
 
-    /// The Winograd variant that serves a shape between blocked tensors, `None` for the direct algorithm. Never depends on
+    /// The Winograd variant that serves a shape between blocked tensors, `None` for the direct algorithm
+    /// ([`Algorithm::variant_between`] others). Never depends on
     /// `shape.n`.
     ///
     /// # Errors
@@ -64,6 +68,23 @@ impl Algorithm {
             _ => Variant::F4x3,
         };
         winograd::check(variant, shape).map(|()| Some(variant))
+    }
+
+    /// The Winograd variant of a forward pass from and to tensors that lie so: as [`Algorithm::variant`], but from NCHW to
+    /// blocked outputs first layers have one of their own.
+    ///
+    /// # Errors
+    /// As [`Algorithm::variant`].
+    pub fn variant_between(self, s: &ConvShape, input: Layout, output: Layout) -> Result<Option<Variant>, Error> {
+        let first = Variant::F4x7S2;
+        let serves = (input, output) == (Layout::Nchw, Layout::Blocked)
+            && s.ic <= Layout::MOST_CHANNELS
+            && winograd::check(first, s).is_ok();
+        let wanted = match self {
+            Algorithm::Auto => s.oc >= LANES && first_cost(s) < direct_cost(s) * (s.ic * blocks(s.oc)) as f64,
+            _ => self == Algorithm::Winograd,
+        };
+        if serves && wanted { Ok(Some(first)) } else { self.variant(s) }
     }
 
     /// The Winograd variant for a shape one of whose gradients is to be computed: as [`Algorithm::variant`], but gradients take
@@ -93,7 +114,7 @@ impl Algorithm {
 }
 
 /// Input channels from which on [`Algorithm::Auto`] considers Winograd; below, first layers read NCHW directly.
-const LEAST_CHANNELS: usize = super::Layout::MOST_CHANNELS + 1;
+const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
@@ -112,7 +133,8 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
 }
 
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
-    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && winograd::check(*v, s).is_ok();
+    let between_blocks = |v: &Variant| *v != Variant::F4x7S2 && winograd::check(*v, s).is_ok();
+    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && between_blocks(v);
     let mut best = (direct, None);
     // The less accurate of those that serve a kernel come first.
     for variant in Variant::ALL.into_iter().filter(serves) {
@@ -148,6 +170,17 @@ fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     let transform = if variant.stride() > 1 { 11.0 } else { 12.0 };
     let (input, output) = (products as f64 * transform / s.oc as f64, positions * transform / s.ic as f64);
     tiles(variant, s) * (products as f64 + input + output) + products as f64 * weights_cost(products * s.ic * s.oc)
+}
+
+/// Cost of a first layer, in products of a channel by a block of channels: beside them a transform for each block of output
+/// channels, and for each row of tiles of a channel one that fills its vectors only where the image is wide.
+fn first_cost(s: &ConvShape) -> f64 {
+    const PRODUCTS: usize = 169;
+    const OUTPUT: usize = 250;
+    let (rows, cols) = (s.oh().div_ceil(4), s.ow().div_ceil(4));
+    let products = (PRODUCTS * s.ic + OUTPUT) as f64 * (rows * cols * blocks(s.oc)) as f64;
+    let inputs = (s.ic * rows) as f64 * (2500.0 * cols.div_ceil(30) as f64 + 60.0 * cols as f64);
+    products + inputs
 }
 
 /// The gradient of the weights has fewer products too, but a transform for each block of channels of either side; and sums

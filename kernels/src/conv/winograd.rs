@@ -7,6 +7,8 @@
 
 mod body;
 mod borders;
+mod first;
+mod first_body;
 mod multiply;
 mod pack;
 mod phases;
@@ -140,9 +142,15 @@ impl Winograd {
         let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1, block_len };
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
-        let wanted = options.blocking.map_or(most.clamp(TILES.start, TILES.end), |b| b.rows.max(1));
-        plan.tiles = total.div_ceil(total.div_ceil(wanted));
+        let usual = if plan.is_first() { first::TILES } else { most.clamp(TILES.start, TILES.end) };
+        let wanted = options.blocking.map_or(usual, |b| b.rows.max(1));
+        plan.tiles = if plan.is_first() { wanted } else { total.div_ceil(total.div_ceil(wanted)) };
         plan
+    }
+
+    /// Whether it is that of a first layer, from NCHW, with stages of its own.
+    fn is_first(&self) -> bool {
+        self.variant == Variant::F4x7S2
     }
 
     fn in_blocks(&self) -> usize {
@@ -227,6 +235,9 @@ impl Winograd {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        if self.is_first() {
+            return threads.max(1) * self.first_len();
+        }
         threads.max(1) * self.scratch_len() + self.borders_len(threads.max(1))
     }
 
@@ -240,7 +251,7 @@ impl Winograd {
     /// [`Winograd::packed_len`], the padding whole blocks, the workspace at least [`Winograd::workspace_len`] of one
     /// thread.
     pub fn run(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
-        if self.layouts == (Layout::Blocked, Layout::Blocked) {
+        if self.is_first() || self.layouts == (Layout::Blocked, Layout::Blocked) {
             self.run_blocked(isa, call, workspace);
         } else {
             self.run_borders(isa, call, workspace);
@@ -250,7 +261,9 @@ impl Winograd {
     /// Runs on blocked tensors.
     fn run_blocked(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
         let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
-        assert!(x.len() == self.input.blocked_len() && y.len() == self.output.blocked_len());
+        let images = self.images / self.input.n.max(1);
+        let input = if self.is_first() { self.input.plain_len() } else { self.input.blocked_len() };
+        assert!(x.len() == images * input && y.len() == images * self.output.blocked_len());
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
         assert!(
             shortcut.is_none_or(|s| s.len() == y.len()) && (pads.is_empty() || pads.len() == self.in_blocks() * LANES)
@@ -259,6 +272,9 @@ impl Winograd {
         assert!(fits(bias) && fits(slopes));
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre };
+        if self.is_first() {
+            return self.run_first(isa, &call, workspace);
+        }
         let threads = rayon::current_num_threads().min(workspace.len() / self.scratch_len()).max(1);
         let total = self.total();
         let mut count = total.div_ceil(self.tiles);

@@ -2,8 +2,8 @@
 //!
 //! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products a
 //! channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8, ±7/16, ∞ where
-//! `n = 5` and 0, ±1, ∞ where `n = 4`.
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞
+//! where `n = 6`, ±11/8, ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
 //!
 //! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the kernel:
 //! the output is the sum of four convolutions of stride 1. They take the same points, so that their products are summed

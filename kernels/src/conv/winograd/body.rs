@@ -94,6 +94,8 @@ impl Body<'_> {
                 Variant::F4x4S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 5>(blocks, tiles, PhantomData))),
                 Variant::F4x5S2 => isa.dispatch(Part(self, Phases::<F4x3, 6, 5>(blocks, tiles, PhantomData))),
                 Variant::F3x3S2 => isa.dispatch(Part(self, Phases::<F3x2, 4, 3>(blocks, tiles, PhantomData))),
+                // See `first.rs`.
+                Variant::F4x7S2 => {}
             },
             Stage::Output(blocks, tiles) => {
                 for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
@@ -111,6 +113,7 @@ impl Body<'_> {
                         Variant::F4x3S2 | Variant::F4x4S2 => {
                             isa.dispatch(Part(self, Output::<F4x2, 5, 4>(panel, tiles, PhantomData)));
                         }
+                        Variant::F4x7S2 => {}
                     }
                 }
             }
@@ -206,12 +209,12 @@ impl Body<'_> {
 
 /// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
 /// that have a channel, all if it is whole.
-struct Tile<M> {
-    rows: usize,
-    cols: usize,
-    row: usize,
-    valid: M,
-    is_whole: bool,
+pub(super) struct Tile<M> {
+    pub rows: usize,
+    pub cols: usize,
+    pub row: usize,
+    pub valid: M,
+    pub is_whole: bool,
 }
 
 impl<K: Copy> Tile<K> {
@@ -220,7 +223,7 @@ impl<K: Copy> Tile<K> {
     /// # Safety
     /// 16 elements must be readable at each of the tile's pixels, the first of which is at `from`.
     #[inline(always)]
-    unsafe fn add<S: Simd<M = K>, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
+    pub unsafe fn add<S: Simd<M = K>, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
         for (r, line) in y.iter_mut().enumerate().take(self.rows) {
             for (c, v) in line.iter_mut().enumerate().take(self.cols) {
                 // SAFETY: the caller's promise.
@@ -234,7 +237,7 @@ impl<K: Copy> Tile<K> {
     /// # Safety
     /// 16 elements must be writable at each of the tile's pixels, the first of which is at `to`.
     #[inline(always)]
-    unsafe fn store<S: Simd<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
+    pub unsafe fn store<S: Simd<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             if self.rows == M && self.cols == M && self.is_whole {

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::phases::Depth;
-use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
+use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use crate::reference::winograd::Variant;
 use crate::{Kernel, LANES, Simd};
 
@@ -32,6 +32,7 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Kernel for Pack<'_, W> {
             Variant::F3x2 | Variant::F3x3S2 => self.transform::<S, F3x2, 4, 2>(s),
             Variant::F4x3S2 | Variant::F4x4S2 => self.transform::<S, F4x2, 5, 2>(s),
             Variant::F4x5S2 => self.transform::<S, F4x3, 6, 3>(s),
+            Variant::F4x7S2 => self.transform::<S, F4x4, 7, 4>(s),
         }
     }
 }

@@ -17,14 +17,15 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Depth {
     variant: Variant,
-    /// Lines of packed weights of a phase.
+    /// Lines of packed weights of a phase: whole blocks, but of first layers, all of whose phases are one segment.
     lines: usize,
     is_padded: bool,
 }
 
 impl Depth {
     pub fn new(variant: Variant, channels: usize) -> Depth {
-        let lines = if variant.stride() > 1 { blocks(channels) * LANES } else { channels };
+        let is_whole = variant.stride() > 1 && variant != Variant::F4x7S2;
+        let lines = if is_whole { blocks(channels) * LANES } else { channels };
         Depth { variant, lines, is_padded: lines > channels }
     }
 
@@ -67,7 +68,7 @@ impl Depth {
     #[inline(always)]
     pub fn line(&self, at: [usize; 2], phase: [usize; 2], channel: usize) -> usize {
         let segment = channel / LANES * self.phases(at) + self.rank(at, phase);
-        self.before(at) + segment * LANES + channel % LANES
+        self.before(at) + segment * self.lines.min(LANES) + channel % LANES
     }
 }
 

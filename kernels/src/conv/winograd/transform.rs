@@ -19,6 +19,9 @@ pub(super) struct F3x2;
 /// F(4×4, 2×2), of the phases of a stride.
 pub(super) struct F4x2;
 
+/// F(4×4, 4×4), of the phases of a stride.
+pub(super) struct F4x4;
+
 /// The points ±√2 and ±√2/2, and their cubes.
 const A: f32 = std::f64::consts::SQRT_2 as f32;
 const B: f32 = std::f64::consts::FRAC_1_SQRT_2 as f32;
@@ -29,6 +32,10 @@ const P: f32 = 1.375;
 const Q: f32 = 0.4375;
 const P2: f32 = P * P;
 const Q2: f32 = Q * Q;
+
+/// The points ±7/4, ±7/8 and ±5/16, and their squares; all that is made of them is exact.
+const THREE: [f32; 3] = [1.75, 0.875, 0.3125];
+const SQUARES: [f32; 3] = [THREE[0] * THREE[0], THREE[1] * THREE[1], THREE[2] * THREE[2]];
 
 /// `Bᵀ d` for the points 0, ±1, ∞.
 #[inline(always)]
@@ -264,6 +271,65 @@ impl Line<5, 4> for F4x2 {
             s.fma(s.splat(Q), difference2, s.mul(s.splat(P), difference)),
             s.fma(s.splat(Q2), sum2, s.mul(s.splat(P2), sum)),
             s.fma(s.splat(P2 * P), difference, s.fma(s.splat(Q2 * Q), difference2, m[4])),
+        ]
+    }
+}
+
+impl Line<4, 7> for F4x4 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, g: [S::V; 4]) -> [S::V; 7] {
+        let mut y = [g[3]; 7];
+        for (i, others) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
+            let (at, [a, b]) = (f64::from(THREE[i]), others.map(|k| f64::from(THREE[k])));
+            let scale = 0.5 / at / (at * at - a * a) / (at * at - b * b);
+            let c = |x: f64| s.splat(x as f32);
+            let even = s.fma(c(at * at * scale), g[2], s.mul(c(scale), g[0]));
+            let odd = s.fma(c(at * at * at * scale), g[3], s.mul(c(at * scale), g[1]));
+            (y[2 * i], y[2 * i + 1]) = (s.add(even, odd), s.sub(odd, even));
+        }
+        y
+    }
+}
+
+impl Line<7, 7> for F4x4 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 7]) -> [S::V; 7] {
+        const E: [f32; 3] = SQUARES;
+        let [y0, y1, y2, y3, y4, y5]: [S::V; 6] = Self::line(s, [d[0], d[1], d[2], d[3], d[4], d[5]]);
+        let last = s.fma(s.splat(-E[0] * E[1] * E[2]), d[0], d[6]);
+        let last = s.fma(s.splat(E[0] * E[1] + E[0] * E[2] + E[1] * E[2]), d[2], last);
+        [y0, y1, y2, y3, y4, y5, s.fma(s.splat(-E[0] - E[1] - E[2]), d[4], last)]
+    }
+}
+
+impl Line<6, 6> for F4x4 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+        let mut y = [s.zero(); 6];
+        for (i, [a, b]) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
+            let (product, sum) = (s.splat(SQUARES[a] * SQUARES[b]), s.splat(-SQUARES[a] - SQUARES[b]));
+            let even = s.fma(product, d[0], s.fma(sum, d[2], d[4]));
+            let odd = s.fma(product, d[1], s.fma(sum, d[3], d[5]));
+            y[2 * i] = s.fma(s.splat(THREE[i]), even, odd);
+            y[2 * i + 1] = s.fma(s.splat(-THREE[i]), even, odd);
+        }
+        y
+    }
+}
+
+impl Line<7, 4> for F4x4 {
+    #[inline(always)]
+    fn line<S: Simd>(s: S, m: [S::V; 7]) -> [S::V; 4] {
+        const P: [f32; 3] = THREE;
+        let (a, b, c) = (s.add(m[0], m[1]), s.add(m[2], m[3]), s.add(m[4], m[5]));
+        let (d, e, f) = (s.sub(m[0], m[1]), s.sub(m[2], m[3]), s.sub(m[4], m[5]));
+        let square = s.fma(s.splat(SQUARES[1]), b, s.mul(s.splat(SQUARES[0]), a));
+        let cube = s.fma(s.splat(SQUARES[1] * P[1]), e, s.fma(s.splat(SQUARES[2] * P[2]), f, m[6]));
+        [
+            s.add(s.add(a, b), c),
+            s.fma(s.splat(P[2]), f, s.fma(s.splat(P[1]), e, s.mul(s.splat(P[0]), d))),
+            s.fma(s.splat(SQUARES[2]), c, square),
+            s.fma(s.splat(SQUARES[0] * P[0]), d, cube),
         ]
     }
 }

@@ -6,6 +6,9 @@ use num_traits::Float;
 /// that ±√2 and ±√2/2 give there.
 const P: f64 = 1.375;
 const Q: f64 = 0.4375;
+/// The points ±7/4, ±7/8 and ±5/16 of the four-tap kernels of a stride. Their powers and the coefficients of their
+/// transforms are exact in `f32`; of such points these round least but for a few hundredths.
+pub(crate) const THREE: [f64; 3] = [1.75, 0.875, 0.3125];
 
 /// Which Winograd algorithm: the tile of outputs, the kernel, the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,11 +27,14 @@ pub enum Variant {
     F4x4S2,
     /// F(4×4, 5×5) with stride 2: 121 products where the direct sum takes 400.
     F4x5S2,
+    /// F(4×4, 7×7) with stride 2: 169 products where the direct sum takes 784. Its kernels are those of first layers: few
+    /// channels of an NCHW image.
+    F4x7S2,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 7] = [
+    pub const ALL: [Variant; 8] = [
         Variant::F4x3,
         Variant::F2x3,
         Variant::F3x2,
@@ -36,12 +42,13 @@ impl Variant {
         Variant::F3x3S2,
         Variant::F4x4S2,
         Variant::F4x5S2,
+        Variant::F4x7S2,
     ];
 
     /// Rows and columns of the tile of outputs.
     pub const fn m(self) -> usize {
         match self {
-            Variant::F4x3 | Variant::F4x3S2 | Variant::F4x4S2 | Variant::F4x5S2 => 4,
+            Variant::F4x3 | Variant::F4x3S2 | Variant::F4x4S2 | Variant::F4x5S2 | Variant::F4x7S2 => 4,
             Variant::F2x3 => 2,
             Variant::F3x2 | Variant::F3x3S2 => 3,
         }
@@ -54,6 +61,7 @@ impl Variant {
             Variant::F4x3 | Variant::F2x3 | Variant::F4x3S2 | Variant::F3x3S2 => 3,
             Variant::F4x4S2 => 4,
             Variant::F4x5S2 => 5,
+            Variant::F4x7S2 => 7,
         }
     }
 
@@ -61,7 +69,7 @@ impl Variant {
     pub const fn stride(self) -> usize {
         match self {
             Variant::F4x3 | Variant::F2x3 | Variant::F3x2 => 1,
-            Variant::F4x3S2 | Variant::F3x3S2 | Variant::F4x4S2 | Variant::F4x5S2 => 2,
+            Variant::F4x3S2 | Variant::F3x3S2 | Variant::F4x4S2 | Variant::F4x5S2 | Variant::F4x7S2 => 2,
         }
     }
 
@@ -114,6 +122,19 @@ impl Variant {
                     g[1],
                 ]
             }
+            (7, _) => {
+                // Of each pair of points what is even and what is odd in them.
+                let line = |at: f64, [a, b]: [f64; 2]| {
+                    let scale = 0.5 / at / (at * at - a * a) / (at * at - b * b);
+                    let even = c(at * at * scale).mul_add(g[2], c(scale) * g[0]);
+                    let odd = c(at * at * at * scale).mul_add(g[3], c(at * scale) * g[1]);
+                    [even + odd, odd - even]
+                };
+                let [p, q, r] = THREE;
+                let mut y = [line(p, [q, r]), line(q, [p, r]), line(r, [p, q])].concat();
+                y.push(g[3]);
+                y
+            }
             _ => {
                 let (a, b) = (std::f64::consts::SQRT_2 / 6.0, 2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
                 let even = c(1.0 / 3.0).mul_add(g[2], c(1.0 / 6.0) * g[0]);
@@ -149,6 +170,19 @@ impl Variant {
                 let last = |last: T| c(-P * P - Q * Q).mul_add(d[2], c(P * P * Q * Q).mul_add(d[0], last));
                 (finite, d.get(4).map(|&d| last(d)))
             }
+            7 => {
+                let squares = THREE.map(|p| p * p);
+                let mut finite = Vec::new();
+                for (p, [a, b]) in THREE.into_iter().zip([[1, 2], [0, 2], [0, 1]].map(|pair| pair.map(|i| squares[i])))
+                {
+                    let half = |d0: T, d2: T, d4: T| c(a * b).mul_add(d0, c(-a - b).mul_add(d2, d4));
+                    let (even, odd) = (half(d[0], d[2], d[4]), half(d[1], d[3], d[5]));
+                    finite.extend([c(p).mul_add(even, odd), c(-p).mul_add(even, odd)]);
+                }
+                let [a, b, e] = squares;
+                let last = |last: T| c(a * b + a * e + b * e).mul_add(d[2], c(-a * b * e).mul_add(d[0], last));
+                (finite, d.get(6).map(|&d6| c(-a - b - e).mul_add(d[4], last(d6))))
+            }
             _ => {
                 let (even, odd) = (c(-0.5).mul_add(d[2], d[4]), c(-0.5).mul_add(d[1], d[3]));
                 let (even2, odd2) = (c(-2.0).mul_add(d[2], d[4]), c(-2.0).mul_add(d[1], d[3]));
@@ -177,6 +211,23 @@ impl Variant {
                 c(Q).mul_add(difference2, c(P) * difference),
                 c(Q * Q).mul_add(sum2, c(P * P) * sum),
                 c(P * P * P).mul_add(difference, c(Q * Q * Q).mul_add(difference2, m[4])),
+            ];
+        }
+        if self.n() == 7 {
+            let sums = [0, 2, 4].map(|i| m[i] + m[i + 1]);
+            let differences = [0, 2, 4].map(|i| m[i] - m[i + 1]);
+            // Of some powers of the points the largest first.
+            let weighted = |power: i32, [a, b, e]: [T; 3]| {
+                let [p, q, r] = THREE.map(|p| c(p.powi(power)));
+                r.mul_add(e, q.mul_add(b, p * a))
+            };
+            let [p, q, r] = THREE.map(|p| c(p * p * p));
+            let [a, b, e] = differences;
+            return vec![
+                (sums[0] + sums[1]) + sums[2],
+                weighted(1, differences),
+                weighted(2, sums),
+                p.mul_add(a, q.mul_add(b, r.mul_add(e, m[6]))),
             ];
         }
         let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
