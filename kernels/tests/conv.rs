@@ -2,22 +2,12 @@
 
 mod common;
 
+use common::forward::{BLOCKINGS, check_variations, forward, variations};
 use common::{assert_bits, assert_not_trivial, from_blocked, noise, to_blocked, with_threads};
 use proptest::prelude::*;
-use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Layout, Options};
-use rectify_kernels::reference::{self, winograd::Variant};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Epilogue, Forward, Layout, Options};
+use rectify_kernels::reference;
 use rectify_kernels::{Buffer, ConvShape, Isa};
-
-const BLOCKINGS: [Option<Blocking>; 3] =
-    [None, Some(Blocking { rows: 1, vectors: 1 }), Some(Blocking { rows: 2, vectors: 3 })];
-
-/// One plan's variations: instruction sets, threads, blockings.
-fn variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
-    Isa::available().into_iter().flat_map(move |isa| {
-        let options = BLOCKINGS.map(|blocking| Options { algorithm, blocking, ..Options::default() });
-        [1, 2, 5].into_iter().zip(options).map(move |(threads, options)| (isa, threads, options))
-    })
-}
 
 /// Variations of the forward pass: layouts as well.
 fn forward_variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
@@ -35,78 +25,8 @@ fn forward_variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize,
     variations(algorithm).chain(bordered)
 }
 
-/// Variations of the forward pass of a first layer that has a Winograd algorithm of its own.
-fn first_variations(algorithm: Algorithm) -> impl Iterator<Item = (Isa, usize, Options)> {
-    let few = Some(Blocking { rows: 7, vectors: 1 });
-    variations(algorithm)
-        .chain(variations(algorithm).map(move |(isa, threads, o)| (isa, threads, Options { blocking: few, ..o })))
-        .map(|(isa, threads, o)| (isa, threads, Options { input: Layout::Nchw, ..o }))
-}
-
-/// The reference in the order of the algorithm.
-fn forward(s: &ConvShape, variant: Option<Variant>, x: &[f32], w: &[f32], pads: &[f32]) -> Vec<f32> {
-    match variant {
-        None => reference::conv::forward_padded(s, x, w, pads).unwrap(),
-        Some(variant) => reference::winograd::forward(variant, s, x, w, pads).unwrap(),
-    }
-}
-
 fn check_forward(s: &ConvShape, algorithm: Algorithm, x: &[f32], w: &[f32]) {
     check_variations(s, algorithm.variant(s).unwrap(), forward_variations(algorithm), x, w);
-}
-
-fn check_variations(
-    s: &ConvShape,
-    variant: Option<Variant>,
-    variations: impl Iterator<Item = (Isa, usize, Options)>,
-    x: &[f32],
-    w: &[f32],
-) {
-    let d = s.output();
-    let plain = forward(s, variant, x, w, &vec![0.0; s.ic]);
-    let (bias, slopes) = (noise(s.oc, 3), noise(s.oc, 4));
-    let channel = |i: usize| i / d.plane() % d.c;
-    let pre: Vec<f32> = plain.iter().enumerate().map(|(i, v)| v + bias[channel(i)]).collect();
-    let prelu = |a: &[f32]| -> Vec<f32> {
-        let slope = |i: usize| a[if a.len() == 1 { 0 } else { channel(i) }];
-        pre.iter().enumerate().map(|(i, &v)| if v > 0.0 { v } else { slope(i) * v }).collect()
-    };
-    let (shortcut, pads) = (noise(d.plain_len(), 6), noise(s.ic, 7));
-    let padded = forward(s, variant, x, w, &pads);
-    for (isa, threads, options) in variations {
-        let what = format!("{s:?} {isa} {threads} {options:?}");
-        let laid_out = |layout, d: &_, x: &[f32]| match layout {
-            Layout::Blocked => to_blocked(d, x),
-            Layout::Nchw => Buffer::from_slice(x),
-        };
-        let plain_of = |y: &[f32]| match options.output {
-            Layout::Blocked => from_blocked(&d, y),
-            Layout::Nchw => y.to_vec(),
-        };
-        let (x, shortcut_here) = (laid_out(options.input, &s.input(), x), laid_out(options.output, &d, &shortcut));
-        let plan = Forward::new(isa, s, &options).unwrap();
-        assert!(plan.kernel().contains(isa.name()), "{}", plan.kernel());
-        assert_eq!(plan.variant(), variant, "{what}");
-        let mut packed = Buffer::zeroed(plan.packed_len());
-        plan.pack(w, &mut packed).unwrap();
-        let run = |packed: &[f32], epilogue: Epilogue| {
-            let mut y = Buffer::from_slice(&vec![f32::NAN; options.output.len(&d)]);
-            let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
-            with_threads(threads, || plan.run(&x, packed, epilogue, &mut y, &mut workspace)).unwrap();
-            plain_of(&y)
-        };
-        assert_bits(&what, &run(&packed, Epilogue::None), &plain);
-        assert_bits(&what, &run(&packed, Epilogue::Bias(&bias)), &pre);
-        assert_bits(&what, &run(&packed, Epilogue::BiasPrelu { bias: &bias, slopes: &[-0.5] }), &prelu(&[-0.5]));
-        let mut kept = Buffer::from_slice(&vec![f32::NAN; options.output.len(&d)]);
-        let keep = Epilogue::BiasPreluKeep { bias: &bias, slopes: &slopes, pre: &mut kept };
-        assert_bits(&what, &run(&packed, keep), &prelu(&slopes));
-        assert_bits(&what, &plain_of(&kept), &pre);
-        let added: Vec<f32> = pre.iter().zip(&shortcut).map(|(v, s)| v + s).collect();
-        assert_bits(&what, &run(&packed, Epilogue::BiasAdd { bias: &bias, shortcut: &shortcut_here }), &added);
-        plan.pack_padded(w, &pads, &mut packed).unwrap();
-        assert_bits(&what, &run(&packed, Epilogue::None), &padded);
-    }
 }
 
 fn check_backward_data(s: &ConvShape, algorithm: Algorithm, w: &[f32], dy: &[f32]) {
@@ -277,62 +197,6 @@ fn strided_winograd_edges() {
     }
 }
 
-fn check_first(s: &ConvShape) {
-    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
-    let algorithm = Algorithm::Winograd;
-    check_variations(s, Some(Variant::F4x7S2), first_variations(algorithm), &x, &w);
-}
-
-#[test]
-fn first_layers_edges() {
-    let square = |n, ic, side, oc, pad| ConvShape::square(n, ic, side, oc, 7, 2, pad);
-    for s in [
-        square(2, 3, 21, 17, 3),
-        // Such as `Auto` takes.
-        square(2, 4, 39, 48, 2),
-        // One tile, one output, more padding than image.
-        square(3, 1, 1, 5, 3),
-        square(1, 4, 7, 33, 0),
-        // A row or column that no output reads, but the transforms of the last tiles do.
-        square(1, 2, 24, 16, 0),
-        // As many tiles in a row as a block takes, and one more; five blocks of output channels.
-        ConvShape { iw: 240, ..square(1, 3, 9, 70, 3) },
-        ConvShape { iw: 248, ..square(2, 1, 30, 16, 3) },
-        ConvShape { iw: 21, pad_top: 2, pad_bottom: 0, pad_left: 0, pad_right: 1, ..square(2, 3, 31, 19, 0) },
-        ConvShape { pad_top: 19, pad_right: 32, ..square(1, 3, 4, 6, 3) },
-        ConvShape { pad_bottom: 23, pad_left: 35, ..square(1, 3, 4, 6, 3) },
-    ] {
-        check_first(&s);
-    }
-}
-
-/// Auto takes Winograd where it is faster, from NCHW to blocks alone; other layouts of the shape are direct.
-#[test]
-fn first_layers_take_winograd_where_it_pays() {
-    let (input, output) = (Layout::Nchw, Layout::Blocked);
-    let auto = |s: &ConvShape, input, output| {
-        let options = Options { input, output, ..Options::default() };
-        Forward::new(Isa::Portable, s, &options).unwrap().variant()
-    };
-    for (side, oc, pays) in [(224, 96, true), (224, 16, true), (224, 15, false), (32, 16, false), (32, 32, true)] {
-        let s = ConvShape::square(1, 3, side, oc, 7, 2, 3);
-        assert_eq!(auto(&s, input, output), pays.then_some(Variant::F4x7S2), "{s:?}");
-        for n in [2, 64] {
-            assert_eq!(auto(&ConvShape { n, ..s }, input, output), auto(&s, input, output));
-        }
-        assert_eq!(auto(&s, Layout::Blocked, output), None);
-        assert_eq!(auto(&s, input, Layout::Nchw), None);
-    }
-    let s = ConvShape::square(1, 3, 224, 96, 7, 2, 3);
-    for (input, output) in [(Layout::Blocked, output), (input, Layout::Nchw)] {
-        let options = Options { algorithm: Algorithm::Winograd, input, output, blocking: None };
-        assert!(Forward::new(Isa::Portable, &s, &options).unwrap_err().to_string().contains("kh = 7"));
-    }
-    let many = ConvShape { ic: 5, ..s };
-    assert_eq!(auto(&many, input, output), None);
-    assert_eq!(auto(&ConvShape { ic: 64, ..s }, Layout::Blocked, output), None);
-}
-
 #[test]
 fn edges() {
     let square = ConvShape::square;
@@ -447,27 +311,11 @@ fn winograd_shapes() -> impl Strategy<Value = ConvShape> {
         .prop_filter("kernel within the padded image", |s| s.check().is_ok())
 }
 
-/// First layers that Winograd serves from NCHW.
-fn first_shapes() -> impl Strategy<Value = ConvShape> {
-    let image = (1usize..4, 1usize..5, 1usize..40, 1usize..90, prop_oneof![1usize..18, 31usize..36, 79usize..82]);
-    (image, prop::array::uniform4(0usize..8))
-        .prop_map(|((n, ic, ih, iw, oc), [pad_top, pad_bottom, pad_left, pad_right])| {
-            let square = ConvShape::square(n, ic, ih, oc, 7, 2, 0);
-            ConvShape { iw, pad_top, pad_bottom, pad_left, pad_right, ..square }
-        })
-        .prop_filter("kernel within the padded image", |s| s.check().is_ok())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn any_shape_has_the_bits_of_the_reference(s in shapes()) {
         check(&s);
-    }
-
-    #[test]
-    fn a_first_layer_has_the_bits_of_its_reference(s in first_shapes()) {
-        check_first(&s);
     }
 
     #[test]

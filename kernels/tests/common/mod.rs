@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code)]
 
+pub mod forward;
+
 use rectify_kernels::{Buffer, Dims, LANES, blocks};
 
 /// Where channel `c` of pixel `p` of image `n` stands in the blocked layout.
