@@ -125,12 +125,12 @@ fn a_study_that_was_stopped_ends_with_the_bits_of_one_that_was_not() {
     let home = Home::new();
     let some = ["--epochs", "2", "--seeds", "2"];
     let said = home.success("prelu", "whole", &some);
-    assert!(said.contains("8 runs, 0 done") && said.contains("| channel-wise | 2 of 2 | "), "{said}");
+    assert!(said.contains("10 runs, 0 done") && said.contains("| channel-wise | 2 of 2 | "), "{said}");
 
     // Stopped in the first epoch and in the second; then killed between two files, so that the checkpoint is behind.
     let [first, second] = ["7", "17"].map(|steps| [&some[..], &["--steps", steps]].concat());
     let said = home.success("prelu", "parts", &first);
-    assert!(said.contains("| relu | 0 of 2 | – |") && said.contains("0 of 8 runs done"), "{said}");
+    assert!(said.contains("| relu | 0 of 2 | – |") && said.contains("0 of 10 runs done"), "{said}");
     let log = home.at("parts/prelu/leaky-seed2/steps.jsonl");
     let ahead = text(&log).lines().last().unwrap().replace("\"step\":7", "\"step\":8");
     fs::write(&log, format!("{}{ahead}\n", text(&log))).unwrap();
@@ -170,9 +170,9 @@ fn a_study_that_was_stopped_ends_with_the_bits_of_one_that_was_not() {
         assert_eq!(row[3], format!("{:.2} ± {:.2}", (a + b) / 2.0, (a - b).abs() / 2f64.sqrt()), "{variant}");
         assert_eq!(row[5], format!("{:.2}", a.min(b)));
     }
-    // Equal weights, images and masks: slopes of 0.25 give the same first loss, shared or not; others another.
+    // Equal weights, images and masks: slopes of 0.25 give the same first loss, shared, fixed or not; others another.
     let loss = |variant: &str| first_loss(&home.at(&format!("whole/prelu/{variant}-seed1")));
-    assert_eq!(loss("shared").to_bits(), loss("channel-wise").to_bits());
+    assert_eq!(["shared", "leaky-0.25"].map(|v| loss(v).to_bits()), [loss("channel-wise").to_bits(); 2]);
     assert!(loss("relu") != loss("leaky") && (loss("relu") - loss("leaky")).abs() < 0.02, "{}", loss("relu"));
 }
 
@@ -186,7 +186,7 @@ fn done_runs_are_not_done_again_and_slopes_are_taken_from_them() {
         (text(&runs), fs::metadata(home.at("out/prelu/relu-seed1/checkpoint.safetensors")).unwrap().modified());
     fs::remove_file(&runs).unwrap();
     let said = home.success("prelu", "out", &some);
-    assert!(said.contains("8 runs, 8 done") && !said.contains("relu-seed1"), "{said}");
+    assert!(said.contains("10 runs, 10 done") && !said.contains("relu-seed1"), "{said}");
     let after = (text(&runs), fs::metadata(home.at("out/prelu/relu-seed1/checkpoint.safetensors")).unwrap().modified());
     assert_eq!((before.0, before.1.unwrap()), (after.0, after.1.unwrap()));
 
