@@ -86,7 +86,7 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
 /// # Safety
 /// 16 elements must be readable at `from` and each of the `R²` taps, one after the other.
 #[inline(always)]
-pub(super) unsafe fn spread_taps<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(
+unsafe fn spread_taps<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(
     s: S,
     from: *const f32,
 ) -> [[S::V; N]; N] {
