@@ -31,4 +31,4 @@ pub use buffer::Buffer;
 pub use error::Error;
 pub use isa::{Isa, Kernel};
 pub use shape::{ConvShape, Dims, LANES, blocks};
-pub use simd::Simd;
+pub use simd::{Lanes, Simd};

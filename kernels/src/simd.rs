@@ -1,7 +1,8 @@
 //! The virtual vector: sixteen `f32` lanes, the same operations with the same bits on every instruction set.
 //!
 //! A token type (`Avx2`, …) proves by its existence that the processor has the instructions: only [`crate::Isa`]'s
-//! dispatch makes one. Kernel bodies are generic over [`Simd`] and `#[inline(always)]`.
+//! dispatch makes one. Kernel bodies are generic over [`Simd`] and `#[inline(always)]`. What keeps more values than fit the
+//! registers, such as a transform of many lines, is generic over [`Lanes`] and takes one register's lanes after the other.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -11,37 +12,71 @@ pub(crate) mod avx512;
 pub(crate) mod neon;
 pub(crate) mod portable;
 
-/// Sixteen-lane `f32` arithmetic of one instruction set.
+/// `f32` lanes of one instruction set, and what is done lane by lane.
 ///
 /// Every operation rounds once, to nearest even, and keeps subnormals, so that lanes are equal bit for bit whatever
 /// implements them. Comparisons with NaN are false.
-pub trait Simd: Copy + Send + Sync + 'static {
-    /// Sixteen `f32` lanes.
+pub trait Lanes: Copy + Send + Sync + 'static {
+    /// The lanes.
     type V: Copy;
-    /// Sixteen truth values.
+    /// As many truth values.
     type M: Copy;
-    /// How many virtual vectors wide the widest convolution tile is (see `tile.rs`).
-    const TILE_VECTORS: usize;
-    /// How many pixels tall the convolution tile is that is one virtual vector wide: 6 or 14 (see `narrow.rs`).
-    const NARROW_ROWS: usize = 6;
+    /// How many there are.
+    const WIDTH: usize;
 
-    /// Sixteen times `x`.
+    /// `x` in each lane.
     fn splat(self, x: f32) -> Self::V;
-    /// Sixteen zeros (+0.0).
+    /// +0.0 in each lane.
     #[inline(always)]
     fn zero(self) -> Self::V {
         self.splat(0.0)
     }
-    /// Loads 16 lanes from any address.
+    /// Loads all lanes from any address.
     ///
     /// # Safety
-    /// `p` must be valid for reading 16 `f32`.
+    /// `p` must be valid for reading [`Lanes::WIDTH`] `f32`.
     unsafe fn load(self, p: *const f32) -> Self::V;
-    /// Stores 16 lanes to any address.
+    /// Stores all lanes to any address.
     ///
     /// # Safety
-    /// `p` must be valid for writing 16 `f32`.
+    /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// `a·b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a − b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b`, lane by lane; false where either is NaN.
+    fn gt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// `a` where the mask holds, else `b`.
+    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
+    /// True in those of the lanes that are among the first `n` ≤ 16 of a virtual vector, where this is its part `part`.
+    #[inline(always)]
+    fn first(self, n: usize, part: usize) -> Self::M {
+        const NUMBERS: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+        // The slice holds a part, or this panics.
+        let numbers = &NUMBERS[part * Self::WIDTH..(part + 1) * Self::WIDTH];
+        // SAFETY: the slice has as many elements.
+        self.gt(self.splat(n as f32), unsafe { self.load(numbers.as_ptr()) })
+    }
+}
+
+/// The virtual vector of one instruction set: sixteen [`Lanes`], and what is done across them.
+pub trait Simd: Lanes {
+    /// The lanes of one register, of which a virtual vector has `16 / WIDTH`.
+    type Register: Lanes;
+    /// How many virtual vectors wide the widest convolution tile is (see `tile.rs`).
+    const TILE_VECTORS: usize;
+    /// How many pixels tall the convolution tile is that is one virtual vector wide: 6 or 14 (see `narrow.rs`).
+    const NARROW_ROWS: usize = 6;
+    /// Registers of a virtual vector.
+    const PARTS: usize = 16 / <Self::Register as Lanes>::WIDTH;
+
+    /// The token of a register.
+    fn register(self) -> Self::Register;
     /// Asks for the cache line at `p`, which need not be readable: a hint that changes no result.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
@@ -100,22 +135,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the array holds 16 lanes.
         unsafe { self.store(to.as_mut_ptr(), v) }
     }
-    /// `a·b + c`, rounded once.
-    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `a + b`.
-    fn add(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a − b`.
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a·b`.
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a > b`, lane by lane; false where either is NaN.
-    fn gt(self, a: Self::V, b: Self::V) -> Self::M;
     /// Not `a > b`, lane by lane; true where either is NaN.
     fn not_gt(self, a: Self::V, b: Self::V) -> Self::M;
     /// `a ≠ a`: where a lane is NaN.
     fn is_nan(self, a: Self::V) -> Self::M;
-    /// `a` where the mask holds, else `b`.
-    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// Exchanges rows and columns: lane `j` of vector `i` becomes lane `i` of vector `j`.
     #[inline(always)]
     fn transpose(self, rows: &mut [Self::V; 16]) {

@@ -6,7 +6,7 @@
 use super::pass::{Pass, Strides};
 use super::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
-use crate::{Kernel, LANES, Simd};
+use crate::{Kernel, LANES, Lanes, Simd};
 use std::hint::black_box;
 use std::ops::Range;
 
@@ -29,16 +29,16 @@ pub(super) struct Finish {
 }
 
 impl Finish {
-    /// The bias and the slopes of a block. Where there are none, adding −0 and multiplying by 1 change no bit.
+    /// Bias and slopes from a channel on. Where there are none, adding −0 and multiplying by 1 change no bit.
     ///
     /// # Safety
-    /// As [`Finish::store`].
+    /// Bias and slopes must have the channels where they are not null.
     #[inline(always)]
-    pub unsafe fn parameters<S: Simd>(&self, s: S, block: usize) -> (S::V, S::V) {
+    pub unsafe fn parameters<S: Lanes>(&self, s: S, channel: usize) -> (S::V, S::V) {
         let parameter = |p: *const f32, neutral: f32| match p.is_null() {
             true => s.splat(neutral),
-            // SAFETY: 16 for each block where they are not null: the band's promise.
-            false => unsafe { s.load(p.add(block * LANES)) },
+            // SAFETY: the caller's promise.
+            false => unsafe { s.load(p.add(channel)) },
         };
         (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
     }
@@ -54,29 +54,32 @@ impl Finish {
         (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
     }
 
-    /// Applies the epilogue to the sums of a pixel of a block and stores it at `y + at`. Lanes without a channel become
-    /// zero: infinities in the input may have made NaN of them.
+    /// Applies the epilogue with this bias and these slopes to the sums of a pixel and stores it at `y + at`. Lanes that are not
+    /// `valid`, those without a channel, become zero: infinities in the input may have made NaN of them.
     ///
     /// # Safety
-    /// 16 elements must be accessible at `at` of `y`, and of shortcut and pre-activation, and at block `block` of bias and
-    /// slopes, where they are not null.
+    /// [`Lanes::WIDTH`] elements must be accessible at `at` of `y`, and of shortcut and pre-activation where they are not null.
     #[inline(always)]
-    pub unsafe fn store<S: Simd>(&self, s: S, sum: S::V, y: *mut f32, at: usize, block: usize, valid: usize) {
+    pub unsafe fn store<S: Lanes>(
+        &self,
+        s: S,
+        sum: S::V,
+        (bias, slopes): (S::V, S::V),
+        y: *mut f32,
+        at: usize,
+        valid: S::M,
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (bias, slopes) = self.parameters(s, block);
-            let put = |to: *mut f32, v: S::V| {
-                s.store(to, v);
-                (valid..LANES).for_each(|lane| to.add(lane).write(0.0));
-            };
             let mut v = s.add(sum, bias);
             if !self.pre.is_null() {
-                put(self.pre.add(at), v);
+                s.store(self.pre.add(at), s.select(valid, v, s.zero()));
             }
             if !self.shortcut.is_null() {
                 v = s.add(v, s.load(self.shortcut.add(at)));
             }
-            put(y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
+            v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
+            s.store(y.add(at), s.select(valid, v, s.zero()));
         }
     }
 }
@@ -268,7 +271,7 @@ impl Band<'_> {
             let at = (step.block + j) * self.out_strides.block;
             // SAFETY: the band's promise: 16 elements of each of its outputs, and of the pre-activation where it is kept.
             unsafe {
-                let (bias, slopes) = self.finish.parameters(s, step.block + j);
+                let (bias, slopes) = self.finish.parameters(s, (step.block + j) * LANES);
                 for i in 0..I {
                     let (mut v, to) = (acc[i][j], self.y.add(at + y[i]));
                     if !FIRST {
@@ -311,7 +314,7 @@ impl Band<'_> {
                     v = s.add(s.load(self.y.add(at)), v);
                 }
                 if step.last {
-                    self.finish.store(s, v, self.y, at, block, valid);
+                    self.finish.store(s, v, self.finish.parameters(s, block * LANES), self.y, at, s.first(valid, 0));
                 } else {
                     s.store(self.y.add(at), v);
                 }

@@ -9,7 +9,7 @@
 use super::band::Finish;
 use super::pass::Pass;
 use crate::reference::conv::CHUNK;
-use crate::{Kernel, LANES, Simd};
+use crate::{Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// Pixels of a tile: chains enough to hide the latency of FMA.
@@ -44,6 +44,8 @@ impl Kernel for Depthwise<'_> {
         let reach = cols.low() + cols.extent(1) as isize;
         let fits = |q: usize| (q * cols.in_step) as isize + reach <= cols.input as isize;
         let outer = inner.max((0..cols.count).rev().find(|&q| fits(q)).map_or(0, |q| q + 1));
+        let is_near = cols.in_step == 1 && cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
+        let near = if is_near && self.pass.k <= CHUNK { cols.taps.len() } else { 0 };
         for row in self.rows.clone() {
             let mut col = 0;
             while col < cols.count {
@@ -53,13 +55,14 @@ impl Kernel for Depthwise<'_> {
                     if (inner..outer).contains(&col) && inner + PIXELS <= outer {
                         // The last tile overlaps the one before, which costs less than pixels one by one.
                         let last = col.min(outer - PIXELS);
-                        match cols.in_step {
-                            1 => self.tile::<S, PIXELS, 1, false>(s, row, last),
-                            _ => self.tile::<S, PIXELS, 0, false>(s, row, last),
+                        match near {
+                            3 => self.near::<S, PIXELS, 3>(s, row, last),
+                            5 => self.near::<S, PIXELS, 5>(s, row, last),
+                            _ => self.tile::<S, PIXELS, false>(s, row, last),
                         }
                         col = outer.min(col + PIXELS);
                     } else {
-                        self.tile::<S, 1, 0, true>(s, row, col);
+                        self.tile::<S, 1, true>(s, row, col);
                         col += 1;
                     }
                 }
@@ -69,12 +72,48 @@ impl Kernel for Depthwise<'_> {
 }
 
 impl Depthwise<'_> {
-    /// `I` neighbouring pixels, of which `EDGE` ones may have taps outside the image, and whose inputs are `STEP` apart (0:
-    /// as the pass says).
+    /// `I` neighbouring pixels with taps in `C` neighbouring columns, all in the image: an input is loaded once for a row of
+    /// taps.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const I: usize, const STEP: usize, const EDGE: bool>(&self, s: S, row: usize, col: usize) {
+    unsafe fn near<S: Simd, const I: usize, const C: usize>(&self, s: S, row: usize, col: usize) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
-        let step = if STEP > 0 { STEP } else { cols.in_step };
+        let s = s.register();
+        for part in 0..S::PARTS {
+            let lane = part * S::Register::WIDTH;
+            let mut chain = [s.zero(); I];
+            for (t, tap) in rows.taps.iter().enumerate() {
+                // SAFETY: as many taps as the weights have, 16 lanes of padding, inputs in the image.
+                unsafe {
+                    let mut w = [s.zero(); C];
+                    for c in 0..C {
+                        w[c] = s.load(self.w.as_ptr().add((t * C + c) * LANES + lane));
+                    }
+                    let y = (row * rows.in_step) as isize + tap.offset;
+                    let (mut from, mut step) = (self.pads.as_ptr().add(lane), 0);
+                    if y >= 0 && y < rows.input as isize {
+                        let at = y * cols.input as isize + col as isize + cols.low();
+                        (from, step) = (self.x.as_ptr().offset(at * LANES as isize).add(lane), LANES);
+                    }
+                    for p in 0..I + C - 1 {
+                        let v = s.load(from.add(p * step));
+                        for c in 0..C {
+                            if p >= c && p - c < I {
+                                chain[p - c] = s.fma(v, w[c], chain[p - c]);
+                            }
+                        }
+                    }
+                }
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.store::<S::Register, I>(s, &chain, part, row, col) };
+        }
+    }
+
+    /// `I` neighbouring pixels, of which `EDGE` ones may have taps outside the image.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const I: usize, const EDGE: bool>(&self, s: S, row: usize, col: usize) {
+        let (rows, cols) = (&self.pass.rows, &self.pass.cols);
+        let step = cols.in_step;
         let pad = s.vector(self.pads);
         let (mut sums, mut chain) = ([s.zero(); I], [s.zero(); I]);
         let (mut taps, is_long) = (0, self.pass.k > CHUNK);
@@ -104,20 +143,33 @@ impl Depthwise<'_> {
                 taps += 1;
             }
         }
-        let at = (rows.first + row * rows.step) * self.pass.output.w + cols.first + col * cols.step;
-        let Finish { shortcut, pre, .. } = self.finish;
-        let is_plain = shortcut.is_null() && pre.is_null() && self.valid == LANES;
+        if is_long {
+            for i in 0..I {
+                chain[i] = s.add(sums[i], chain[i]);
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.store::<S, I>(s, &chain, 0, row, col) };
+    }
+
+    /// Applies the epilogue to a part of the lanes of `I` neighbouring pixels and stores them.
+    #[inline(always)]
+    unsafe fn store<L: Lanes, const I: usize>(&self, s: L, sums: &[L::V; I], part: usize, row: usize, col: usize) {
+        let (rows, cols) = (&self.pass.rows, &self.pass.cols);
+        let lane = part * L::WIDTH;
+        let at = ((rows.first + row * rows.step) * self.pass.output.w + cols.first + col * cols.step) * LANES + lane;
+        let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
+        let valid = s.first(self.valid, part);
         // SAFETY: output pixels of the pass.
         unsafe {
-            let (bias, slopes) = self.finish.parameters(s, 0);
+            let (bias, slopes) = self.finish.parameters(s, lane);
             for i in 0..I {
-                let sum = if is_long { s.add(sums[i], chain[i]) } else { chain[i] };
-                let at = (at + i * cols.step) * LANES;
+                let at = at + i * cols.step * LANES;
                 if is_plain {
-                    let v = s.add(sum, bias);
+                    let v = s.add(sums[i], bias);
                     s.store(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
                 } else {
-                    self.finish.store(s, sum, self.y, at, 0, self.valid);
+                    self.finish.store(s, sums[i], (bias, slopes), self.y, at, valid);
                 }
             }
         }

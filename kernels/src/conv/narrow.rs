@@ -8,6 +8,7 @@
 use super::band::Finish;
 use super::pass::{Chunk, Pass, Strides};
 use crate::{Kernel, LANES, Simd};
+use std::hint::black_box;
 
 /// One band of one group, of all its chunks.
 pub(super) struct Narrow<'a> {
@@ -84,14 +85,23 @@ impl Narrow<'_> {
             }
             let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
             let (bias, slopes) = self.finish.parameters(s, 0);
-            for i in 0..I {
-                let at = y + i * self.out_strides.col;
-                if is_plain {
+            if is_plain {
+                for i in 0..I {
                     let v = s.add(sums[i], bias);
-                    s.store(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
-                } else {
-                    self.finish.store(s, sums[i], self.y, at, 0, self.valid);
+                    let to = self.y.add(y + i * self.out_strides.col);
+                    s.store(to, s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
                 }
+                return;
+            }
+            // Through memory, in a loop that is not unrolled: the compiler spilled the chains.
+            let mut lines = [[0.0f32; LANES]; I];
+            for i in 0..I {
+                s.write(&mut lines[i], sums[i]);
+            }
+            let valid = s.first(self.valid, 0);
+            for (i, line) in black_box(&lines).iter().enumerate() {
+                let at = y + i * self.out_strides.col;
+                self.finish.store(s, s.vector(line), (bias, slopes), self.y, at, valid);
             }
         }
     }

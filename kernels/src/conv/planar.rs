@@ -313,6 +313,9 @@ impl Planar<'_> {
     /// Stores a block's pixels, 16 lanes each.
     #[inline(always)]
     unsafe fn store_pixels<S: Simd>(&self, s: S, place: Place, sums: &Sums) {
+        let valid = s.first(place.valid, 0);
+        // SAFETY: the caller's promise.
+        let parameters = unsafe { self.finish.parameters(s, place.block * LANES) };
         for start in (0..place.pixels).step_by(LANES) {
             let mut rows = [s.zero(); LANES];
             // SAFETY: the caller's promise; a row of sums has room for all vectors.
@@ -323,7 +326,7 @@ impl Planar<'_> {
                 s.transpose(&mut rows);
                 for i in 0..LANES.min(place.pixels - start) {
                     let at = place.y + (start + i) * LANES;
-                    self.finish.store(s, rows[i], self.y, at, place.block, place.valid);
+                    self.finish.store(s, rows[i], parameters, self.y, at, valid);
                 }
             }
         }

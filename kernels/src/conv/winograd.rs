@@ -7,6 +7,7 @@
 
 mod body;
 mod borders;
+mod epilogue;
 mod first;
 mod first_body;
 mod multiply;

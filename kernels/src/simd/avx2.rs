@@ -1,11 +1,15 @@
 //! AVX2 and FMA: a virtual vector is two 256-bit registers.
 
-use super::Simd;
+use super::{Lanes, Simd};
 use core::arch::x86_64::*;
 
 /// Token: the processor has AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub struct Avx2(pub(crate) ());
+
+/// Token of one register; the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Half(());
 
 /// Two registers, lanes 0–7 and 8–15.
 #[derive(Clone, Copy)]
@@ -35,29 +39,114 @@ fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
     out
 }
 
-impl Simd for Avx2 {
+impl Lanes for Half {
+    type V = __m256;
+    type M = __m256;
+    const WIDTH: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: the token proves AVX2; 8 readable floats by the caller's promise.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        // SAFETY: the token proves AVX2; 8 writable floats by the caller's promise.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, m: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_blendv_ps(b, a, m) }
+    }
+}
+
+impl Lanes for Avx2 {
     type V = V2;
     type M = V2;
-    const TILE_VECTORS: usize = 1;
+    const WIDTH: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V2 {
-        // SAFETY: the token proves AVX2.
-        let v = unsafe { _mm256_set1_ps(x) };
+        let v = self.register().splat(x);
         V2(v, v)
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> V2 {
-        // SAFETY: the token proves AVX2; 16 readable floats by the caller's promise.
-        unsafe { V2(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+        // SAFETY: 16 readable floats by the caller's promise.
+        unsafe { V2(self.register().load(p), self.register().load(p.add(8))) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: V2) {
-        // SAFETY: the token proves AVX2; 16 writable floats by the caller's promise.
+        // SAFETY: 16 writable floats by the caller's promise.
         unsafe {
-            _mm256_storeu_ps(p, v.0);
-            _mm256_storeu_ps(p.add(8), v.1);
+            self.register().store(p, v.0);
+            self.register().store(p.add(8), v.1);
         }
+    }
+    #[inline(always)]
+    fn fma(self, a: V2, b: V2, c: V2) -> V2 {
+        V2(self.register().fma(a.0, b.0, c.0), self.register().fma(a.1, b.1, c.1))
+    }
+    #[inline(always)]
+    fn add(self, a: V2, b: V2) -> V2 {
+        V2(self.register().add(a.0, b.0), self.register().add(a.1, b.1))
+    }
+    #[inline(always)]
+    fn sub(self, a: V2, b: V2) -> V2 {
+        V2(self.register().sub(a.0, b.0), self.register().sub(a.1, b.1))
+    }
+    #[inline(always)]
+    fn mul(self, a: V2, b: V2) -> V2 {
+        V2(self.register().mul(a.0, b.0), self.register().mul(a.1, b.1))
+    }
+    #[inline(always)]
+    fn gt(self, a: V2, b: V2) -> V2 {
+        V2(self.register().gt(a.0, b.0), self.register().gt(a.1, b.1))
+    }
+    #[inline(always)]
+    fn select(self, m: V2, a: V2, b: V2) -> V2 {
+        V2(self.register().select(m.0, a.0, b.0), self.register().select(m.1, a.1, b.1))
+    }
+}
+
+impl Simd for Avx2 {
+    type Register = Half;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn register(self) -> Half {
+        Half(())
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
@@ -86,31 +175,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn fma(self, a: V2, b: V2, c: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
-    }
-    #[inline(always)]
-    fn add(self, a: V2, b: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
-    }
-    #[inline(always)]
-    fn sub(self, a: V2, b: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
-    }
-    #[inline(always)]
-    fn mul(self, a: V2, b: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
-    }
-    #[inline(always)]
-    fn gt(self, a: V2, b: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1)) }
-    }
-    #[inline(always)]
     fn not_gt(self, a: V2, b: V2) -> V2 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { V2(_mm256_cmp_ps::<_CMP_NGT_UQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_NGT_UQ>(a.1, b.1)) }
@@ -119,10 +183,5 @@ impl Simd for Avx2 {
     fn is_nan(self, a: V2) -> V2 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { V2(_mm256_cmp_ps::<_CMP_UNORD_Q>(a.0, a.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(a.1, a.1)) }
-    }
-    #[inline(always)]
-    fn select(self, m: V2, a: V2, b: V2) -> V2 {
-        // SAFETY: the token proves AVX2 and FMA.
-        unsafe { V2(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)) }
     }
 }

@@ -1,17 +1,16 @@
 //! AVX-512F: a virtual vector is one register.
 
-use super::Simd;
+use super::{Lanes, Simd};
 use core::arch::x86_64::*;
 
 /// Token: the processor has AVX-512F (and AVX2 and FMA).
 #[derive(Clone, Copy)]
 pub struct Avx512(pub(crate) ());
 
-impl Simd for Avx512 {
+impl Lanes for Avx512 {
     type V = __m512;
     type M = __mmask16;
-    const TILE_VECTORS: usize = 4;
-    const NARROW_ROWS: usize = 14;
+    const WIDTH: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -27,6 +26,47 @@ impl Simd for Avx512 {
     unsafe fn store(self, p: *mut f32, v: __m512) {
         // SAFETY: the token proves AVX-512F; 16 writable floats by the caller's promise.
         unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn gt(self, a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { _mm512_mask_blend_ps(m, b, a) }
+    }
+}
+
+impl Simd for Avx512 {
+    type Register = Self;
+    const TILE_VECTORS: usize = 4;
+    const NARROW_ROWS: usize = 14;
+
+    #[inline(always)]
+    fn register(self) -> Self {
+        self
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> __m512 {
@@ -87,31 +127,6 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn gt(self, a: __m512, b: __m512) -> __mmask16 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
-    }
-    #[inline(always)]
     fn not_gt(self, a: __m512, b: __m512) -> __mmask16 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(a, b) }
@@ -120,10 +135,5 @@ impl Simd for Avx512 {
     fn is_nan(self, a: __m512) -> __mmask16 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
-    }
-    #[inline(always)]
-    fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_mask_blend_ps(m, b, a) }
     }
 }

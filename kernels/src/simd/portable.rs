@@ -1,6 +1,6 @@
 //! Arrays of sixteen and `f32::mul_add`: the bits of the others on any processor, slow where FMA is software.
 
-use super::Simd;
+use super::{Lanes, Simd};
 
 /// Token of the portable code.
 #[derive(Clone, Copy)]
@@ -11,10 +11,10 @@ fn zip(a: [f32; 16], b: [f32; 16], f: impl Fn(f32, f32) -> f32) -> [f32; 16] {
     core::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl Simd for Portable {
+impl Lanes for Portable {
     type V = [f32; 16];
     type M = [bool; 16];
-    const TILE_VECTORS: usize = 1;
+    const WIDTH: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -51,15 +51,25 @@ impl Simd for Portable {
         core::array::from_fn(|i| a[i] > b[i])
     }
     #[inline(always)]
+    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V {
+        core::array::from_fn(|i| if m[i] { a[i] } else { b[i] })
+    }
+}
+
+impl Simd for Portable {
+    type Register = Self;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn register(self) -> Self {
+        self
+    }
+    #[inline(always)]
     fn not_gt(self, a: Self::V, b: Self::V) -> Self::M {
         self.gt(a, b).map(|greater| !greater)
     }
     #[inline(always)]
     fn is_nan(self, a: Self::V) -> Self::M {
         core::array::from_fn(|i| a[i].is_nan())
-    }
-    #[inline(always)]
-    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V {
-        core::array::from_fn(|i| if m[i] { a[i] } else { b[i] })
     }
 }

@@ -1,7 +1,8 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
+use super::epilogue::Epilogue;
 use super::multiply::Multiply;
-use super::spread::{Source, Spread, gather_tile};
+use super::spread::{Source, Spread};
 use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
 use super::{Call, Geometry, PANEL, Winograd, phases};
 use crate::conv::tile::parts;
@@ -165,93 +166,12 @@ impl Body<'_> {
         tiles: Range<usize>,
     ) {
         let (d, g) = (&self.plan.output, &self.geometry);
-        let row = d.w * LANES;
         for (j, block) in panel.enumerate() {
-            let valid = LANES.min(d.c - block * LANES);
-            let parameter = |p: Option<&[f32]>, neutral: f32| match p {
-                None => s.splat(neutral),
-                Some([one]) => s.splat(*one),
-                // SAFETY: `valid` channels from here on: `run` has checked the length.
-                Some(p) => unsafe { s.load_first(p[block * LANES..][..valid].as_ptr(), valid) },
-            };
-            let lanes = s.gt(s.splat(valid as f32), s.vector(&std::array::from_fn(|lane| lane as f32)));
-            // Adding −0 and multiplying by 1 change no bit.
-            let (bias, slopes) = (parameter(self.call.bias, -0.0), parameter(self.call.slopes, 1.0));
+            let epilogue = Epilogue::new(s, self.call, d, block);
             for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
-                let (top, left) = (place.row * M, place.col * M);
                 let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
-                let at = ((place.image * self.plan.out_blocks() + block) * d.plane() + top * d.w + left) * LANES;
-                let to = Tile {
-                    rows: M.min(d.h - top),
-                    cols: M.min(d.w - left),
-                    row,
-                    valid: lanes,
-                    is_whole: valid == LANES,
-                };
-                // SAFETY: the caller's promise; the tile's pixels lie inside the output.
-                unsafe {
-                    let mut y = gather_tile::<S, T, N, M>(s, from, g.position);
-                    y.as_flattened_mut().iter_mut().for_each(|v| *v = s.add(*v, bias));
-                    if let Some(shortcut) = self.call.shortcut {
-                        to.add(s, &mut y, shortcut.as_ptr().add(at));
-                    }
-                    if let Some(pre) = self.call.pre {
-                        to.store(s, &y, pre.ptr().add(at));
-                    }
-                    let prelu = |v: S::V| s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-                    y.as_flattened_mut().iter_mut().for_each(|v| *v = prelu(*v));
-                    to.store(s, &y, self.call.y.ptr().add(at));
-                }
-            }
-        }
-    }
-}
-
-/// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
-/// that have a channel, all if it is whole.
-pub(super) struct Tile<M> {
-    pub rows: usize,
-    pub cols: usize,
-    pub row: usize,
-    pub valid: M,
-    pub is_whole: bool,
-}
-
-impl<K: Copy> Tile<K> {
-    /// Adds another tensor's tile.
-    ///
-    /// # Safety
-    /// 16 elements must be readable at each of the tile's pixels, the first of which is at `from`.
-    #[inline(always)]
-    pub unsafe fn add<S: Simd<M = K>, const M: usize>(&self, s: S, y: &mut [[S::V; M]; M], from: *const f32) {
-        for (r, line) in y.iter_mut().enumerate().take(self.rows) {
-            for (c, v) in line.iter_mut().enumerate().take(self.cols) {
-                // SAFETY: the caller's promise.
-                *v = s.add(*v, unsafe { s.load(from.add(r * self.row + c * LANES)) });
-            }
-        }
-    }
-
-    /// Stores the tile. Lanes without a channel become zero: infinities in the input may have made NaN of them.
-    ///
-    /// # Safety
-    /// 16 elements must be writable at each of the tile's pixels, the first of which is at `to`.
-    #[inline(always)]
-    pub unsafe fn store<S: Simd<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.rows == M && self.cols == M && self.is_whole {
-                for (r, line) in y.iter().enumerate() {
-                    for (c, &v) in line.iter().enumerate() {
-                        s.store(to.add(r * self.row + c * LANES), v);
-                    }
-                }
-                return;
-            }
-            for (r, line) in y.iter().enumerate().take(self.rows) {
-                for (c, &v) in line.iter().enumerate().take(self.cols) {
-                    s.store(to.add(r * self.row + c * LANES), s.select(self.valid, v, s.zero()));
-                }
+                // SAFETY: the caller's promise; the place is one of the plan.
+                unsafe { epilogue.tile::<S, T, N, M>(s, from, g.position, place) };
             }
         }
     }

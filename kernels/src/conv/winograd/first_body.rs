@@ -3,11 +3,10 @@
 // Positions, rows and columns are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
-use super::body::Tile;
+use super::epilogue::Epilogue;
 use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch};
-use super::spread::gather_tile;
 use super::transform::{F4x4, Line};
-use super::{Call, Geometry, Winograd};
+use super::{Call, Geometry, Place, Winograd};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::{Isa, Kernel, LANES, Simd};
 use std::ops::Range;
@@ -263,50 +262,17 @@ impl Body<'_> {
     /// `Aᵀ m A` of a panel, and the epilogue.
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, s: S, panel: Range<usize>) {
-        let (d, g, b) = (&self.plan.output, &self.block.geometry(), &self.block);
+        let (g, b) = (&self.block.geometry(), &self.block);
         for (j, block) in panel.enumerate() {
-            let valid = LANES.min(d.c - block * LANES);
-            let parameter = |p: Option<&[f32]>, neutral: f32| match p {
-                None => s.splat(neutral),
-                Some([one]) => s.splat(*one),
-                // SAFETY: `valid` channels from here on: `run` has checked the length.
-                Some(p) => unsafe { s.load_first(p[block * LANES..][..valid].as_ptr(), valid) },
-            };
-            let lanes = s.gt(s.splat(valid as f32), s.vector(&std::array::from_fn(|lane| lane as f32)));
-            // Adding −0 and multiplying by 1 change no bit.
-            let (bias, slopes) = (parameter(self.call.bias, -0.0), parameter(self.call.slopes, 1.0));
-            let plane = (b.image * self.plan.out_blocks() + block) * d.plane();
+            let epilogue = Epilogue::new(s, self.call, &self.plan.output, block);
             // As they lie in the image: neighbours' outputs go to memory together.
             for at in 0..g.tiles {
                 let (row, col) = (at / b.cols, at % b.cols);
                 let tile = row * b.cols + col / 2 + col % 2 * b.even();
-                let (top, left) = ((b.row + row) * M, (b.col + col) * M);
                 let from = self.scratch.m.wrapping_add(j * g.block + tile * LANES).cast_const();
-                let at = (plane + top * d.w + left) * LANES;
-                let to = Tile {
-                    rows: M.min(d.h - top),
-                    cols: M.min(d.w - left),
-                    row: d.w * LANES,
-                    valid: lanes,
-                    is_whole: valid == LANES,
-                };
-                // SAFETY: the caller's promise; the tile's pixels lie inside the output.
-                unsafe {
-                    let mut y = gather_tile::<S, F4x4, N, M>(s, from, g.position);
-                    for v in y.as_flattened_mut() {
-                        *v = s.add(*v, bias);
-                    }
-                    if let Some(shortcut) = self.call.shortcut {
-                        to.add(s, &mut y, shortcut.as_ptr().add(at));
-                    }
-                    if let Some(pre) = self.call.pre {
-                        to.store(s, &y, pre.ptr().add(at));
-                    }
-                    for v in y.as_flattened_mut() {
-                        *v = s.select(s.gt(*v, s.zero()), *v, s.mul(slopes, *v));
-                    }
-                    to.store(s, &y, self.call.y.ptr().add(at));
-                }
+                let place = Place { image: b.image, row: b.row + row, col: b.col + col };
+                // SAFETY: the caller's promise; the place is one of the plan.
+                unsafe { epilogue.tile::<S, F4x4, N, M>(s, from, g.position, place) };
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::phases::Depth;
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use crate::reference::winograd::Variant;
-use crate::{Kernel, LANES, Simd};
+use crate::{Kernel, LANES, Lanes, Simd};
 
 /// One block of output channels. The sums are those of [`Variant::kernel`], in its order.
 pub(super) struct Pack<'a, W> {
@@ -70,23 +70,28 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
                     }
                 }
             }
-            // SAFETY: `tap` has a line for each tap.
-            let u = unsafe { spread_taps::<S, T, N, R>(s, tap.as_ptr().cast()) };
-            for i in 0..reach[0] {
-                for j in 0..reach[1] {
-                    s.write(&mut lines[self.depth.line([i, j], phase, c)], u[i][j]);
+            for part in 0..S::PARTS {
+                let (r, at) = (s.register(), part * S::Register::WIDTH);
+                // SAFETY: `tap` has a line for each tap, of as many lanes as all parts.
+                let u = unsafe { spread_taps::<S::Register, T, N, R>(r, tap.as_ptr().cast::<f32>().add(at)) };
+                for i in 0..reach[0] {
+                    for j in 0..reach[1] {
+                        let line = &mut lines[self.depth.line([i, j], phase, c)];
+                        // SAFETY: a line has as many lanes as all parts.
+                        unsafe { r.store(line.as_mut_ptr().add(at), u[i][j]) };
+                    }
                 }
             }
         }
     }
 }
 
-/// `G g Gᵀ` of sixteen pairs of channels.
+/// `G g Gᵀ` of so many pairs of channels.
 ///
 /// # Safety
-/// 16 elements must be readable at `from` and each of the `R²` taps, one after the other.
+/// [`Lanes::WIDTH`] elements must be readable at `from` and each of the `R²` taps, one after the other.
 #[inline(always)]
-unsafe fn spread_taps<S: Simd, T: Line<R, N>, const N: usize, const R: usize>(
+unsafe fn spread_taps<S: Lanes, T: Line<R, N>, const N: usize, const R: usize>(
     s: S,
     from: *const f32,
 ) -> [[S::V; N]; N] {

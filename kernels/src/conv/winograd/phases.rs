@@ -9,7 +9,7 @@ use super::spread::{Source, ZEROS, inside};
 use super::transform::Line;
 use super::{Geometry, Places};
 use crate::reference::winograd::Variant;
-use crate::{LANES, Simd, blocks};
+use crate::{LANES, Lanes, Simd, blocks};
 use std::ops::Range;
 
 /// How the sums of the positions are laid out in packed weights and transformed inputs: block by block of input channels,
@@ -140,23 +140,28 @@ impl Source<'_> {
                     }
                     (corner, line) = (edge.as_ptr().cast(), side * LANES);
                 }
-                let from = |p: usize| corner.wrapping_add(p / 2 * line + p % 2 * LANES);
-                let to = |p: usize| To { v: bases[p].map(|v| v.wrapping_add(tile * LANES)), position: g.position };
-                spread_phase::<S, T, N, N, N>(s, from(0), line, &to(0));
-                spread_phase::<S, T, N, O, N>(s, from(1), line, &to(1));
-                spread_phase::<S, T, O, N, N>(s, from(2), line, &to(2));
-                spread_phase::<S, T, O, O, N>(s, from(3), line, &to(3));
+                for part in 0..S::PARTS {
+                    let (r, at) = (s.register(), part * S::Register::WIDTH);
+                    let from = |p: usize| corner.wrapping_add(p / 2 * line + p % 2 * LANES + at);
+                    let to =
+                        |p: usize| To { v: bases[p].map(|v| v.wrapping_add(tile * LANES + at)), position: g.position };
+                    spread_phase::<S::Register, T, N, N, N>(r, from(0), line, &to(0));
+                    spread_phase::<S::Register, T, N, O, N>(r, from(1), line, &to(1));
+                    spread_phase::<S::Register, T, O, N, N>(r, from(2), line, &to(2));
+                    spread_phase::<S::Register, T, O, O, N>(r, from(3), line, &to(3));
+                }
             }
         }
     }
 }
 
-/// Transforms every other pixel of a tile, `R × C` of them, whose first is at `from` and whose rows are `row` elements apart.
+/// Transforms so many channels of every other pixel of a tile, `R × C` of them, whose first is at `from` and whose rows are
+/// `row` elements apart.
 ///
 /// # Safety
-/// 16 elements must be readable at each of the pixels, and writable at each of the positions.
+/// [`Lanes::WIDTH`] elements must be readable at each of the pixels, and writable at each of the positions.
 #[inline(always)]
-unsafe fn spread_phase<S: Simd, T: Line<R, R> + Line<C, C>, const R: usize, const C: usize, const N: usize>(
+unsafe fn spread_phase<S: Lanes, T: Line<R, R> + Line<C, C>, const R: usize, const C: usize, const N: usize>(
     s: S,
     from: *const f32,
     row: usize,

@@ -5,7 +5,7 @@
 
 use super::transform::Line;
 use super::{Geometry, Places};
-use crate::{Dims, LANES, Simd};
+use crate::{Dims, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// What padding reads where it has no values of its own.
@@ -79,13 +79,20 @@ impl Source<'_> {
             let (left, cols) = inside(place.col * step, self.pad_left, A, d.w);
             let corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
             let to = v.wrapping_add(tile * LANES);
+            if S::PARTS > 1 {
+                // What the next tile reads that this one does not; a processor that takes a virtual vector at a time gets there
+                // by itself.
+                for r in 0..A {
+                    (A..A + step).for_each(|c| s.prefetch(corner.wrapping_add(r * row + c * LANES)));
+                }
+            }
             for r in A - step..A {
                 (A - step..A).for_each(|c| s.prefetch(corner.wrapping_add((r + step) * row + c * LANES)));
             }
             // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
             unsafe {
                 if rows.len() == A && cols.len() == A {
-                    spread_tile::<S, T, A, B>(s, corner, row, to, g.position, wanted.clone());
+                    spread_parts::<S, T, A, B>(s, corner, row, to, g.position, wanted.clone());
                 } else {
                     let pad = s.load(pads);
                     for (r, line) in edge.chunks_exact_mut(A).enumerate().take(A) {
@@ -95,7 +102,7 @@ impl Source<'_> {
                             s.write(pixel, if inside { s.load(from) } else { pad });
                         }
                     }
-                    spread_tile::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
+                    spread_parts::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
                 }
             }
         }
@@ -116,7 +123,29 @@ pub(super) fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize,
 /// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,
 /// `position` apart.
 #[inline(always)]
-unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+unsafe fn spread_parts<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+    s: S,
+    from: *const f32,
+    row: usize,
+    to: *mut f32,
+    position: usize,
+    rows: Range<usize>,
+) {
+    for part in 0..S::PARTS {
+        let at = part * S::Register::WIDTH;
+        // SAFETY: the caller's promise.
+        unsafe {
+            spread_tile::<S::Register, T, A, B>(s.register(), from.add(at), row, to.add(at), position, rows.clone());
+        }
+    }
+}
+
+/// The same of one part of the block's lanes.
+///
+/// # Safety
+/// As [`spread_parts`], but of so many elements.
+#[inline(always)]
+unsafe fn spread_tile<S: Lanes, T: Line<A, B>, const A: usize, const B: usize>(
     s: S,
     from: *const f32,
     row: usize,
@@ -140,12 +169,12 @@ unsafe fn spread_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
     }
 }
 
-/// The `B × B` results of one tile of one block of channels, or of one pair of channels.
+/// The `B × B` results of one tile of so many channels.
 ///
 /// # Safety
-/// 16 elements must be readable at `from` and each of the `A²` positions, `position` apart.
+/// [`Lanes::WIDTH`] elements must be readable at `from` and each of the `A²` positions, `position` apart.
 #[inline(always)]
-pub(super) unsafe fn gather_tile<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+pub(super) unsafe fn gather_tile<S: Lanes, T: Line<A, B>, const A: usize, const B: usize>(
     s: S,
     from: *const f32,
     position: usize,

@@ -1,13 +1,13 @@
-//! The one-dimensional transforms on virtual vectors: the operations of [`crate::reference::winograd`], in their order.
+//! The one-dimensional transforms, lane by lane: the operations of [`crate::reference::winograd`], in their order.
 
-use crate::Simd;
+use crate::Lanes;
 
 /// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the weights take the one
 /// from `R` to `N` (`G g`), the inputs the one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
 /// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`). The inputs of a phase that has no part in the last position
 /// take the one from `N - 1` to `N - 1`.
 pub(super) trait Line<const A: usize, const B: usize> {
-    fn line<S: Simd>(s: S, d: [S::V; A]) -> [S::V; B];
+    fn line<S: Lanes>(s: S, d: [S::V; A]) -> [S::V; B];
 }
 
 /// F(4×4, 3×3).
@@ -39,13 +39,13 @@ const SQUARES: [f32; 3] = [THREE[0] * THREE[0], THREE[1] * THREE[1], THREE[2] * 
 
 /// `Bᵀ d` for the points 0, ±1, ∞.
 #[inline(always)]
-fn input4<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+fn input4<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 4] {
     [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[3], d[1])]
 }
 
 impl Line<6, 6> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+    fn line<S: Lanes>(s: S, d: [S::V; 6]) -> [S::V; 6] {
         let [y0, y1, y2, y3, y4]: [S::V; 5] = Self::line(s, [d[0], d[1], d[2], d[3], d[4]]);
         [y0, y1, y2, y3, y4, s.fma(s.splat(-2.5), d[3], s.add(d[1], d[5]))]
     }
@@ -53,7 +53,7 @@ impl Line<6, 6> for F4x3 {
 
 impl Line<5, 5> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 5]) -> [S::V; 5] {
+    fn line<S: Lanes>(s: S, d: [S::V; 5]) -> [S::V; 5] {
         let half = s.splat(-0.5);
         let (even, odd) = (s.fma(half, d[2], d[4]), s.fma(half, d[1], d[3]));
         let two = s.splat(-2.0);
@@ -70,7 +70,7 @@ impl Line<5, 5> for F4x3 {
 
 impl Line<6, 4> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, m: [S::V; 6]) -> [S::V; 4] {
         let (sum, difference) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
         let (sum2, difference2) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
         [
@@ -84,7 +84,7 @@ impl Line<6, 4> for F4x3 {
 
 impl Line<4, 6> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 6] {
+    fn line<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 6] {
         let two = s.splat(2.0);
         let (even, odd) = (s.fma(two, d[2], d[0]), s.fma(two, d[3], d[1]));
         let half = s.splat(0.5);
@@ -102,7 +102,7 @@ impl Line<4, 6> for F4x3 {
 
 impl Line<6, 3> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 6]) -> [S::V; 3] {
+    fn line<S: Lanes>(s: S, m: [S::V; 6]) -> [S::V; 3] {
         const POINT: f64 = std::f64::consts::SQRT_2;
         const POINT2: f64 = std::f64::consts::FRAC_1_SQRT_2;
         let c = |x: f64| s.splat(x as f32);
@@ -118,7 +118,7 @@ impl Line<6, 3> for F4x3 {
 
 impl Line<3, 6> for F4x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 6] {
+    fn line<S: Lanes>(s: S, g: [S::V; 3]) -> [S::V; 6] {
         const POINT: f64 = std::f64::consts::SQRT_2;
         const POINT2: f64 = std::f64::consts::FRAC_1_SQRT_2;
         let c = |x: f64| s.splat(x as f32);
@@ -137,7 +137,7 @@ impl Line<3, 6> for F4x3 {
 
 impl Line<3, 4> for F2x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, g: [S::V; 3]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, g: [S::V; 3]) -> [S::V; 4] {
         let half = s.splat(0.5);
         let even = s.mul(half, s.add(g[0], g[2]));
         [g[0], s.fma(half, g[1], even), s.fma(s.splat(-0.5), g[1], even), g[2]]
@@ -146,28 +146,28 @@ impl Line<3, 4> for F2x3 {
 
 impl Line<4, 4> for F2x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 4] {
         input4(s, d)
     }
 }
 
 impl Line<4, 2> for F2x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
+    fn line<S: Lanes>(s: S, m: [S::V; 4]) -> [S::V; 2] {
         [s.add(m[0], s.add(m[1], m[2])), s.add(s.sub(m[1], m[2]), m[3])]
     }
 }
 
 impl Line<2, 4> for F2x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 2]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, d: [S::V; 2]) -> [S::V; 4] {
         [d[0], s.add(d[0], d[1]), s.sub(d[0], d[1]), d[1]]
     }
 }
 
 impl Line<4, 3> for F2x3 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
+    fn line<S: Lanes>(s: S, m: [S::V; 4]) -> [S::V; 3] {
         let (half, sum) = (s.splat(0.5), s.add(m[1], m[2]));
         [s.fma(half, sum, m[0]), s.mul(half, s.sub(m[1], m[2])), s.fma(half, sum, m[3])]
     }
@@ -175,7 +175,7 @@ impl Line<4, 3> for F2x3 {
 
 impl Line<2, 4> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, g: [S::V; 2]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, g: [S::V; 2]) -> [S::V; 4] {
         let half = s.mul(s.splat(0.5), g[0]);
         [g[0], s.fma(s.splat(0.5), g[1], half), s.fma(s.splat(-0.5), g[1], half), g[1]]
     }
@@ -183,14 +183,14 @@ impl Line<2, 4> for F3x2 {
 
 impl Line<4, 4> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 4] {
         input4(s, d)
     }
 }
 
 impl Line<4, 3> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 3] {
+    fn line<S: Lanes>(s: S, m: [S::V; 4]) -> [S::V; 3] {
         let sum = s.add(m[1], m[2]);
         [s.add(m[0], sum), s.sub(m[1], m[2]), s.add(sum, m[3])]
     }
@@ -198,7 +198,7 @@ impl Line<4, 3> for F3x2 {
 
 impl Line<3, 4> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 3]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, d: [S::V; 3]) -> [S::V; 4] {
         let even = s.add(d[0], d[2]);
         [d[0], s.add(even, d[1]), s.sub(even, d[1]), d[2]]
     }
@@ -206,7 +206,7 @@ impl Line<3, 4> for F3x2 {
 
 impl Line<4, 2> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 4]) -> [S::V; 2] {
+    fn line<S: Lanes>(s: S, m: [S::V; 4]) -> [S::V; 2] {
         let half = s.splat(0.5);
         [s.fma(half, s.add(m[1], m[2]), m[0]), s.fma(half, s.sub(m[1], m[2]), m[3])]
     }
@@ -214,14 +214,14 @@ impl Line<4, 2> for F3x2 {
 
 impl Line<3, 3> for F3x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 3]) -> [S::V; 3] {
+    fn line<S: Lanes>(s: S, d: [S::V; 3]) -> [S::V; 3] {
         [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1])]
     }
 }
 
 impl Line<2, 5> for F4x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, g: [S::V; 2]) -> [S::V; 5] {
+    fn line<S: Lanes>(s: S, g: [S::V; 2]) -> [S::V; 5] {
         const HALF: f64 = 0.5 / (P2 as f64 - Q2 as f64);
         const SCALE: f64 = HALF / P as f64;
         const SCALE2: f64 = HALF / Q as f64;
@@ -240,7 +240,7 @@ impl Line<2, 5> for F4x2 {
 
 impl Line<5, 5> for F4x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 5]) -> [S::V; 5] {
+    fn line<S: Lanes>(s: S, d: [S::V; 5]) -> [S::V; 5] {
         let [y0, y1, y2, y3]: [S::V; 4] = Self::line(s, [d[0], d[1], d[2], d[3]]);
         [y0, y1, y2, y3, s.fma(s.splat(-P2 - Q2), d[2], s.fma(s.splat(P2 * Q2), d[0], d[4]))]
     }
@@ -248,7 +248,7 @@ impl Line<5, 5> for F4x2 {
 
 impl Line<4, 4> for F4x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 4]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 4] {
         let (p2, q2) = (s.splat(-P2), s.splat(-Q2));
         let (even, odd) = (s.fma(q2, d[0], d[2]), s.fma(q2, d[1], d[3]));
         let (even2, odd2) = (s.fma(p2, d[0], d[2]), s.fma(p2, d[1], d[3]));
@@ -263,7 +263,7 @@ impl Line<4, 4> for F4x2 {
 
 impl Line<5, 4> for F4x2 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 5]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, m: [S::V; 5]) -> [S::V; 4] {
         let (sum, difference) = (s.add(m[0], m[1]), s.sub(m[0], m[1]));
         let (sum2, difference2) = (s.add(m[2], m[3]), s.sub(m[2], m[3]));
         [
@@ -277,7 +277,7 @@ impl Line<5, 4> for F4x2 {
 
 impl Line<4, 7> for F4x4 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, g: [S::V; 4]) -> [S::V; 7] {
+    fn line<S: Lanes>(s: S, g: [S::V; 4]) -> [S::V; 7] {
         let mut y = [g[3]; 7];
         for (i, others) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
             let (at, [a, b]) = (f64::from(THREE[i]), others.map(|k| f64::from(THREE[k])));
@@ -293,7 +293,7 @@ impl Line<4, 7> for F4x4 {
 
 impl Line<7, 7> for F4x4 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 7]) -> [S::V; 7] {
+    fn line<S: Lanes>(s: S, d: [S::V; 7]) -> [S::V; 7] {
         const E: [f32; 3] = SQUARES;
         let [y0, y1, y2, y3, y4, y5]: [S::V; 6] = Self::line(s, [d[0], d[1], d[2], d[3], d[4], d[5]]);
         let last = s.fma(s.splat(-E[0] * E[1] * E[2]), d[0], d[6]);
@@ -304,7 +304,7 @@ impl Line<7, 7> for F4x4 {
 
 impl Line<6, 6> for F4x4 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, d: [S::V; 6]) -> [S::V; 6] {
+    fn line<S: Lanes>(s: S, d: [S::V; 6]) -> [S::V; 6] {
         let mut y = [s.zero(); 6];
         for (i, [a, b]) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
             let (product, sum) = (s.splat(SQUARES[a] * SQUARES[b]), s.splat(-SQUARES[a] - SQUARES[b]));
@@ -319,7 +319,7 @@ impl Line<6, 6> for F4x4 {
 
 impl Line<7, 4> for F4x4 {
     #[inline(always)]
-    fn line<S: Simd>(s: S, m: [S::V; 7]) -> [S::V; 4] {
+    fn line<S: Lanes>(s: S, m: [S::V; 7]) -> [S::V; 4] {
         const P: [f32; 3] = THREE;
         let (a, b, c) = (s.add(m[0], m[1]), s.add(m[2], m[3]), s.add(m[4], m[5]));
         let (d, e, f) = (s.sub(m[0], m[1]), s.sub(m[2], m[3]), s.sub(m[4], m[5]));

@@ -7,7 +7,7 @@ use super::weights::{Share, Weights};
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::winograd::{TILES, Variant};
-use crate::{Kernel, LANES, Simd};
+use crate::{Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// Taps of the largest kernel.
@@ -201,10 +201,15 @@ impl Body<'_> {
                 let lanes = LANES.min(ic - block * LANES);
                 let from = self.m.wrapping_add(j * unit.stream() + i * LANES * LANES).cast_const();
                 for (lane, lines) in lines.chunks_exact_mut(R * R).enumerate().take(lanes) {
-                    // SAFETY: the caller's promise.
-                    let taps = unsafe { gather_tile::<S, T, N, R>(s, from.add(lane * LANES), unit.plane()) };
-                    for (line, &v) in lines.iter_mut().zip(taps.as_flattened()) {
-                        s.write(line, v);
+                    for part in 0..S::PARTS {
+                        let (r, at) = (s.register(), part * S::Register::WIDTH);
+                        let from = from.wrapping_add(lane * LANES + at);
+                        // SAFETY: the caller's promise.
+                        let taps = unsafe { gather_tile::<S::Register, T, N, R>(r, from, unit.plane()) };
+                        for (line, &v) in lines.iter_mut().zip(taps.as_flattened()) {
+                            // SAFETY: a line has as many lanes as all parts.
+                            unsafe { r.store(line.as_mut_ptr().add(at), v) };
+                        }
                     }
                 }
                 let len = lanes * R * R;
