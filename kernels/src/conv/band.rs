@@ -141,25 +141,37 @@ impl Band<'_> {
         let cols = self.pass.cols.count;
         let pixels = self.images * self.rows * cols;
         let tiles = pixels.div_ceil(ROWS);
-        let panels = blocks.len().div_ceil(most);
+        // Split here, once: a division costs more than the start of a tile should.
+        let panels = parts(blocks.len(), blocks.len().div_ceil(most));
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
         let (mut image, mut row, mut col) = (0, 0, 0);
         for (_, len) in parts(pixels, tiles) {
             let mut x = [self.x; ROWS];
             let mut y = [0; ROWS];
-            for i in 0..len {
-                x[i] = x[i].wrapping_add(image * a.image + row * in_row + col * in_col);
-                y[i] = image * b.image + row * b.row + col * b.col;
-                col += 1;
-                if col == cols {
-                    (row, col) = (row + 1, 0);
+            if col + len < cols {
+                // Within a row, as most are.
+                let from = self.x.wrapping_add(image * a.image + row * in_row + col * in_col);
+                let to = image * b.image + row * b.row + col * b.col;
+                for i in 0..ROWS {
+                    x[i] = from.wrapping_add(i * in_col);
+                    y[i] = to + i * b.col;
                 }
-                if row == self.rows {
-                    (image, row) = (image + 1, 0);
+                col += len;
+            } else {
+                for i in 0..len {
+                    x[i] = x[i].wrapping_add(image * a.image + row * in_row + col * in_col);
+                    y[i] = image * b.image + row * b.row + col * b.col;
+                    col += 1;
+                    if col == cols {
+                        (row, col) = (row + 1, 0);
+                    }
+                    if row == self.rows {
+                        (image, row) = (image + 1, 0);
+                    }
                 }
             }
-            for (start, vectors) in parts(blocks.len(), panels) {
+            for (start, vectors) in panels.clone() {
                 let block = blocks.start + start;
                 let step = Step { block, ..step };
                 // SAFETY: the caller's promise; the tile's pixels are the band's.

@@ -78,7 +78,7 @@ pub(super) unsafe fn accumulate_lanes<S: Simd, const I: usize>(
 /// Start and length of each part when `total` is split into `count` parts, as even as can be: part `i` begins at
 /// `total · i / count`, but a division costs more than the start of a tile should.
 #[inline(always)]
-pub(super) fn parts(total: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn parts(total: usize, count: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let (len, rest) = (total / count.max(1), total % count.max(1));
     let (mut start, mut sum) = (0, 0);
     (0..count).map(move |_| {

@@ -61,6 +61,12 @@ impl<'a> Epilogue<'a> {
         let (top, left) = (place.row * M, place.col * M);
         let at = ((place.image * blocks(d.c) + self.block) * d.plane() + top * d.w + left) * LANES;
         let r = s.register();
+        // Where the next tile's outputs go, lest their stores wait.
+        for i in 0..M {
+            for c in M..2 * M {
+                s.prefetch(self.call.y.ptr().wrapping_add(at + i * d.w * LANES + c * LANES));
+            }
+        }
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
             let at = at + lane;
