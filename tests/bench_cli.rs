@@ -190,6 +190,10 @@ fn info_describes_the_machine() {
         assert_eq!(has(isa.name()), 1, "{isa}: {text}");
     }
     assert_eq!((has("processor "), has("threads "), has("FMA peak "), has("memory ")), (1, 1, 1, 1), "{text}");
+    // Each cache beyond the first with its size, then with its bandwidth.
+    let caches = text.lines().filter(|line| line.starts_with('L') && !line.starts_with("L1"));
+    let (speeds, sizes): (Vec<_>, Vec<_>) = caches.partition(|line| line.contains(" GB/s read, "));
+    assert_eq!(speeds.len(), sizes.len(), "{text}");
     assert_eq!(text.lines().filter(|line| line.contains(" chosen")).count(), 1 + text.matches("not chosen").count());
     assert_eq!(refusal(&["info", "--threads", "0"]).0, 2);
 }

@@ -1,7 +1,7 @@
 //! The machine: its processor, caches, instruction sets, FMA peak and memory bandwidth.
 
 use super::{BenchError, timing};
-use rectify_kernels::{Buffer, Error, Isa, measure};
+use rectify_kernels::{Buffer, Error, Isa, LANES, measure};
 use std::{fs, path::Path, time::Instant};
 
 /// Elements of each array that the bandwidth is measured on: 64 MiB, beyond most caches.
@@ -125,7 +125,7 @@ pub fn fma_peak(isa: Isa, threads: usize, seconds: f64) -> Result<f64, BenchErro
     }))
 }
 
-/// Memory bandwidth, GB/s.
+/// The bandwidth of memory or of a cache, GB/s.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bandwidth {
     /// Of reading.
@@ -142,18 +142,32 @@ pub fn bandwidth(isa: Isa, threads: usize, seconds: f64) -> Result<Bandwidth, Be
     bandwidth_of(isa, threads, seconds, SWEEP)
 }
 
+/// The bandwidth of a cache on one thread, measured for about so many seconds on three arrays that fill half of it.
+///
+/// # Errors
+/// No pool of one thread.
+pub fn cache_bandwidth(isa: Isa, cache: &Cache, seconds: f64) -> Result<Bandwidth, BenchError> {
+    bandwidth_of(isa, 1, seconds, (cache.bytes / 2 / 3 / size_of::<f32>()).max(LANES))
+}
+
+/// On arrays of `len` elements, which are swept as often as makes up those of memory.
 fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Bandwidth, BenchError> {
     let (mut a, b, c) = (Buffer::zeroed(len), Buffer::zeroed(len), Buffer::zeroed(len));
-    let gigabytes = (len * size_of::<f32>()) as f64 / 1e9;
+    let sweeps = (SWEEP / len).max(1);
+    let gigabytes = (sweeps * len * size_of::<f32>()) as f64 / 1e9;
     let measured = pool(threads)?.install(|| {
         let (mut reads, mut triads) = (Vec::new(), Vec::new());
         let begin = Instant::now();
         while reads.is_empty() || begin.elapsed().as_secs_f64() < seconds {
             let start = Instant::now();
-            std::hint::black_box(measure::read(isa, &b));
+            for _ in 0..sweeps {
+                std::hint::black_box(measure::read(isa, std::hint::black_box(&b)));
+            }
             reads.push(gigabytes / start.elapsed().as_secs_f64());
             let start = Instant::now();
-            measure::triad(isa, &mut a, &b, &c)?;
+            for _ in 0..sweeps {
+                measure::triad(isa, std::hint::black_box(&mut a), &b, &c)?;
+            }
             triads.push(3.0 * gigabytes / start.elapsed().as_secs_f64());
         }
         Ok::<_, Error>(Bandwidth { read: timing::median(reads), triad: timing::median(triads) })

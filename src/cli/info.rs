@@ -8,7 +8,7 @@ use rectify_kernels::Isa;
 /// Seconds that each measurement takes.
 const SECONDS: f64 = 0.3;
 
-/// Describes the machine: processor, instruction sets, caches, threads, measured peak and memory bandwidth
+/// Describes the machine: processor, instruction sets, caches, threads, measured peak and bandwidths
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Threads to measure with [default: one for each processor core]
@@ -43,10 +43,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for threads in if options.threads == 1 { vec![1] } else { vec![1, options.threads] } {
         let on = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
         item("FMA peak", format_args!("{:.1} GFLOP/s on {on}", peak(threads)?))?;
-        let b = bandwidth(threads)?;
-        item("memory", format_args!("{:.1} GB/s read, {:.1} GB/s triad on {on}", b.read, b.triad))?;
+        if threads == 1 {
+            // Of the caches that hold whole layers.
+            for cache in machine::caches().iter().filter(|c| c.level > 1) {
+                let b = machine::cache_bandwidth(chosen, cache, SECONDS).map_err(failure)?;
+                speed(format_args!("L{}", cache.level), b, &on)?;
+            }
+        }
+        speed("memory", bandwidth(threads)?, &on)?;
     }
     Ok(())
+}
+
+fn speed(what: impl std::fmt::Display, b: machine::Bandwidth, on: &str) -> Result<(), Failure> {
+    item(what, format_args!("{:.1} GB/s read, {:.1} GB/s triad on {on}", b.read, b.triad))
 }
 
 fn item(what: impl std::fmt::Display, value: impl std::fmt::Display) -> Result<(), Failure> {

@@ -45,8 +45,8 @@ impl Algorithm {
         }
     }
 
-    /// The Winograd variant that serves a shape between blocked tensors, `None` for the direct algorithm
-    /// ([`Algorithm::variant_between`] others). Never depends on
+    /// The Winograd variant that serves a shape from a blocked tensor, `None` for the direct algorithm
+    /// ([`Algorithm::variant_from`] others). Never depends on
     /// `shape.n`.
     ///
     /// # Errors
@@ -70,16 +70,14 @@ impl Algorithm {
         winograd::check(variant, shape).map(|()| Some(variant))
     }
 
-    /// The Winograd variant of a forward pass from and to tensors that lie so: as [`Algorithm::variant`], but from NCHW to
-    /// blocked outputs first layers have one of their own.
+    /// The Winograd variant of a forward pass from a tensor that lies so: as [`Algorithm::variant`], but from NCHW first layers
+    /// have one of their own.
     ///
     /// # Errors
     /// As [`Algorithm::variant`].
-    pub fn variant_between(self, s: &ConvShape, input: Layout, output: Layout) -> Result<Option<Variant>, Error> {
+    pub fn variant_from(self, s: &ConvShape, input: Layout) -> Result<Option<Variant>, Error> {
         let first = Variant::F4x7S2;
-        let serves = (input, output) == (Layout::Nchw, Layout::Blocked)
-            && s.ic <= Layout::MOST_CHANNELS
-            && winograd::check(first, s).is_ok();
+        let serves = input == Layout::Nchw && s.ic <= Layout::MOST_CHANNELS && winograd::check(first, s).is_ok();
         let wanted = match self {
             Algorithm::Auto => s.oc >= LANES && first_cost(s) < direct_cost(s) * (s.ic * blocks(s.oc)) as f64,
             _ => self == Algorithm::Winograd,

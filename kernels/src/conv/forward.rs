@@ -53,7 +53,7 @@ impl Forward {
         let few = options.input == Layout::Nchw && s.groups == 1 && s.oc < LANES;
         let variant = match options.algorithm {
             Algorithm::Auto if few => None,
-            algorithm => algorithm.variant_between(s, options.input, options.output)?,
+            algorithm => algorithm.variant_from(s, options.input)?,
         };
         let kind = match variant {
             Some(variant) => Kind::Winograd(Winograd::new(variant, s, options)),

@@ -263,8 +263,9 @@ impl Winograd {
     fn run_blocked(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
         let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
         let images = self.images / self.input.n.max(1);
-        let input = if self.is_first() { self.input.plain_len() } else { self.input.blocked_len() };
-        assert!(x.len() == images * input && y.len() == images * self.output.blocked_len());
+        // Of another than a first layer both are blocked here: bands are.
+        let (input, output) = (self.layouts.0.len(&self.input), self.layouts.1.len(&self.output));
+        assert!(x.len() == images * input && y.len() == images * output);
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
         assert!(
             shortcut.is_none_or(|s| s.len() == y.len()) && (pads.is_empty() || pads.len() == self.in_blocks() * LANES)

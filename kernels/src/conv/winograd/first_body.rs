@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::epilogue::Epilogue;
-use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch};
+use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch, Target};
 use super::transform::{F4x4, Line};
 use super::{Call, Geometry, Place, Winograd};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
@@ -29,7 +29,7 @@ struct Input;
 struct Multiply(Range<usize>);
 
 /// Transforms the products of a panel.
-struct Output(Range<usize>);
+struct Output<'a>(Range<usize>, &'a Target<'a>);
 
 // SAFETY of all three: `Winograd::run_first` has made the scratch as long as `first_lens` says; the call's slices have the lengths of
 // the plan.
@@ -61,13 +61,13 @@ impl Kernel for Part<'_, Multiply> {
     }
 }
 
-impl Kernel for Part<'_, Output> {
+impl Kernel for Part<'_, Output<'_>> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Output(panel)) = self;
+        let Part(body, Output(panel, target)) = self;
         // SAFETY: see above.
-        unsafe { body.gather(s, panel) }
+        unsafe { body.gather(s, panel, target) }
     }
 }
 
@@ -88,9 +88,9 @@ impl Body<'_> {
     }
 
     /// Computes a panel of blocks of output channels from the transformed inputs.
-    pub fn output(&self, isa: Isa, panel: Range<usize>) {
+    pub fn output(&self, isa: Isa, panel: Range<usize>, target: &Target<'_>) {
         isa.dispatch(Part(self, Multiply(panel.clone())));
-        isa.dispatch(Part(self, Output(panel)));
+        isa.dispatch(Part(self, Output(panel, target)));
     }
 
     /// Vectors of the image's columns that a row of tiles reads.
@@ -261,17 +261,17 @@ impl Body<'_> {
 
     /// `Aᵀ m A` of a panel, and the epilogue.
     #[inline(always)]
-    unsafe fn gather<S: Simd>(&self, s: S, panel: Range<usize>) {
-        let (g, b) = (&self.block.geometry(), &self.block);
+    unsafe fn gather<S: Simd>(&self, s: S, panel: Range<usize>, target: &Target<'_>) {
+        let (g, b, origin) = (&self.block.geometry(), &self.block, &target.origin);
         for (j, block) in panel.enumerate() {
-            let epilogue = Epilogue::new(s, self.call, &self.plan.output, block);
+            let epilogue = Epilogue::new(s, &target.call, &target.output, block);
             // As they lie in the image: neighbours' outputs go to memory together.
             for at in 0..g.tiles {
                 let (row, col) = (at / b.cols, at % b.cols);
                 let tile = row * b.cols + col / 2 + col % 2 * b.even();
                 let from = self.scratch.m.wrapping_add(j * g.block + tile * LANES).cast_const();
-                let place = Place { image: b.image, row: b.row + row, col: b.col + col };
-                // SAFETY: the caller's promise; the place is one of the plan.
+                let place = Place { image: origin.image, row: origin.row + row, col: origin.col + col };
+                // SAFETY: the caller's promise; the place is one of the target.
                 unsafe { epilogue.tile::<S, F4x4, N, M>(s, from, g.position, place) };
             }
         }
