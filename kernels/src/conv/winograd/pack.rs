@@ -60,6 +60,14 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
         let (variant, step) = (self.variant, self.variant.stride());
         let (taps, reach) = (phase.map(|p| variant.phase_taps(p)), phase.map(|p| variant.reach(p)));
         let lines = self.packed.as_chunks_mut::<LANES>().0;
+        // Where the first channel's line lies at each position, and how far each block of channels is from the one before.
+        let mut places = [[(0, 0); N]; N];
+        for i in 0..reach[0] {
+            for j in 0..reach[1] {
+                let line = |channel| self.depth.line([i, j], phase, channel);
+                places[i][j] = (line(0), line(LANES) - line(0));
+            }
+        }
         // Taps that the phase lacks stay zero.
         let mut tap = [[[0.0f32; LANES]; R]; R];
         for c in 0..self.channels {
@@ -76,7 +84,8 @@ impl<W: Fn(usize, usize, usize, usize) -> f32> Pack<'_, W> {
                 let u = unsafe { spread_taps::<S::Register, T, N, R>(r, tap.as_ptr().cast::<f32>().add(at)) };
                 for i in 0..reach[0] {
                     for j in 0..reach[1] {
-                        let line = &mut lines[self.depth.line([i, j], phase, c)];
+                        let (first, block) = places[i][j];
+                        let line = &mut lines[first + c / LANES * block + c % LANES];
                         // SAFETY: a line has as many lanes as all parts.
                         unsafe { r.store(line.as_mut_ptr().add(at), u[i][j]) };
                     }
