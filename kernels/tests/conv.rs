@@ -228,6 +228,25 @@ fn edges() {
     }
 }
 
+/// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes without a
+/// channel, a last tile that overlaps; taps that are not neighbours.
+#[test]
+fn wide_depthwise() {
+    let depthwise = |n, c, ih, iw, k, pad| ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) };
+    for s in [
+        depthwise(2, 32, 5, 24, 3, 1),
+        depthwise(1, 19, 6, 21, 3, 1),
+        depthwise(1, 16, 7, 26, 5, 2),
+        depthwise(2, 21, 6, 19, 5, 0),
+        depthwise(1, 16, 8, 17, 4, 1),
+        ConvShape { dilation_h: 2, ..depthwise(1, 17, 9, 18, 3, 2) },
+        ConvShape { dilation_w: 2, ..depthwise(1, 17, 5, 22, 3, 1) },
+        ConvShape { stride_h: 2, ..depthwise(1, 17, 9, 22, 3, 1) },
+    ] {
+        check(&s);
+    }
+}
+
 #[test]
 fn infinities_do_not_reach_the_padding_lanes() {
     let s = ConvShape::square(1, 3, 5, 5, 3, 1, 1);
