@@ -127,7 +127,7 @@ impl Strip<'_> {
                 // SAFETY: `lanes` weights of an output of the shape, whose length `run` has checked.
                 unsafe {
                     let from = self.weights.as_ptr().add((output + r) * inputs + column);
-                    s.prefetch(from.wrapping_add(R * inputs));
+                    s.prefetch_far(from.wrapping_add(R * inputs));
                     *w = if lanes == LANES { s.load(from) } else { s.load_first(from, lanes) };
                 }
             }

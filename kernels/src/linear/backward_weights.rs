@@ -211,8 +211,8 @@ impl Target {
                 Target::Store(to) => s.store_first(to.ptr().add(at), g, lanes),
                 Target::Step { weights, velocity, rates } => {
                     let (w, v) = (weights.ptr().add(at), velocity.ptr().add(at));
-                    s.prefetch(w.wrapping_add(INPUTS));
-                    s.prefetch(v.wrapping_add(INPUTS));
+                    s.prefetch_far(w.wrapping_add(INPUTS));
+                    s.prefetch_far(v.wrapping_add(INPUTS));
                     if lanes == LANES {
                         let (new_w, new_v) = rates.step(s, s.load(w), g, s.load(v));
                         s.store(v, new_v);

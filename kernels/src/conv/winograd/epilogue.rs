@@ -64,7 +64,7 @@ impl<'a> Epilogue<'a> {
         // Where the next tile's outputs go, lest their stores wait.
         for i in 0..M {
             for c in M..2 * M {
-                s.prefetch(self.call.y.ptr().wrapping_add(at + i * d.w * LANES + c * LANES));
+                s.prefetch_far(self.call.y.ptr().wrapping_add(at + i * d.w * LANES + c * LANES));
             }
         }
         for part in 0..S::PARTS {

@@ -124,7 +124,7 @@ impl Source<'_> {
             let (left, cols) = inside(place.col * step, self.pad_left, side, d.w);
             let mut corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
             for r in side - step..side {
-                (side - step..side).for_each(|c| s.prefetch(corner.wrapping_add((r + step) * row + c * LANES)));
+                (side - step..side).for_each(|c| s.prefetch_far(corner.wrapping_add((r + step) * row + c * LANES)));
             }
             let mut line = row;
             // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.

@@ -87,7 +87,7 @@ impl Source<'_> {
                 }
             }
             for r in A - step..A {
-                (A - step..A).for_each(|c| s.prefetch(corner.wrapping_add((r + step) * row + c * LANES)));
+                (A - step..A).for_each(|c| s.prefetch_far(corner.wrapping_add((r + step) * row + c * LANES)));
             }
             // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
             unsafe {
