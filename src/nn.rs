@@ -14,6 +14,7 @@ mod parameters;
 mod plan;
 mod profile;
 pub mod reference;
+mod rounds;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -32,12 +33,15 @@ use affine::{Affine, Scratch, Spec};
 use apart::Apart;
 use fold::Norm;
 use node::{Kind, Node};
+use plan::Step;
 use profile::Spent;
+use rounds::{NEAR, Rounds};
 
 use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
 use rectify_kernels::pool;
 use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, layout};
+use std::ops::Range;
 
 /// Why a net cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +90,12 @@ pub struct Net {
     isa: Isa,
     mode: Mode,
     dims: Vec<Dims>,
-    /// How the images lie for the first layer.
+    /// The images of a round, and how many nodes a round goes through.
+    few: Dims,
+    near: usize,
+    /// How the images lie for the first layer, and how far apart those of one round and of the next.
     images: Layout,
+    apart: usize,
     /// How many there are.
     parameters: usize,
     nodes: Vec<Node>,
@@ -108,8 +116,22 @@ impl Net {
     /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory can
     /// hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
+        Net::in_rounds(model, isa, batch, mode, |steps, dims| match mode {
+            Mode::Inference => Rounds::new(model, steps, dims, NEAR),
+            // The backward pass reads all that the forward pass has left.
+            Mode::Training => Rounds::one(steps, batch),
+        })
+    }
+
+    /// As [`Net::new`], in the rounds that `rounds` says for the steps and the dimensions of the tensors.
+    fn in_rounds(
+        model: &Model,
+        isa: Isa,
+        batch: usize,
+        mode: Mode,
+        rounds: impl FnOnce(&[Step], &[Dims]) -> Rounds,
+    ) -> Result<Net, NetError> {
         let dims = model.tensors(batch)?;
-        let mut len: Vec<usize> = dims.iter().map(Dims::blocked_len).collect();
         let training = mode == Mode::Training;
         let steps = match (mode, model.untrainable()) {
             (Mode::Inference, _) => plan::folded(model)?,
@@ -119,8 +141,17 @@ impl Net {
             }
         };
         let images = plan::images(model, &steps, dims[0]);
-        len[0] = images.len(&dims[0]);
-        let buffers = if training { plan::training(model, &steps, &len) } else { plan::reused(&steps, &len) };
+        let layout = |tensor: usize| if tensor == 0 { images } else { Layout::Blocked };
+        let rounds = rounds(&steps, &dims);
+        let whole = rounds.whole(&steps, &dims);
+        let few = |tensor: usize| Dims { n: rounds.images, ..dims[tensor] };
+        let apart = |tensor: usize| if whole[tensor] { layout(tensor).len(&few(tensor)) } else { 0 };
+        let len = |tensor: usize| layout(tensor).len(&if whole[tensor] { dims[tensor] } else { few(tensor) });
+        let len: Vec<usize> = (0..dims.len()).map(len).collect();
+        let buffers = match training {
+            true => plan::training(model, &steps, &len),
+            false => plan::reused(&steps, &len, |at| at < rounds.steps && rounds.images < batch && whole[steps[at].to]),
+        };
         // For training, all that activations are given.
         let pre = steps.iter().filter(|s| training && model.layers[s.layer].op.activation() != Activation::None);
         memory::reserve(buffers.lens.iter().copied().chain(pre.map(|s| len[s.to])))?;
@@ -130,13 +161,14 @@ impl Net {
             firsts.push(firsts[firsts.len() - 1] + layer.op.roles().len());
         }
         let norm = |i: usize| Norm { first: firsts[i], channels: dims[i + 1].c };
-        let mut nodes: Vec<Node> = Vec::new();
-        for step in &steps {
-            let (layer, input, output) = (&model.layers[step.layer], dims[step.from], dims[step.to]);
+        let (mut nodes, mut near): (Vec<Node>, usize) = (Vec::new(), 0);
+        for (at, step) in steps.iter().enumerate() {
+            let of_step = |tensor: usize| if at < rounds.steps { few(tensor) } else { dims[tensor] };
+            let (layer, input, output) = (&model.layers[step.layer], of_step(step.from), of_step(step.to));
             // The activation, and its slopes, are those of the layer whose output the step's is.
             let (activation, slopes) = (model.layers[step.to - 1].op.activation(), firsts[step.to].wrapping_sub(1));
             let (first, before, behind) = (firsts[step.layer], step.before.map(norm), step.behind.map(norm));
-            let layout = if step.from == 0 { images } else { Layout::Blocked };
+            let layout = layout(step.from);
             let spec = Spec { op: &layer.op, activation, input, layout, output, first, slopes, before, behind };
             let affine = Affine::new(isa, spec, training);
             let affine = affine.map_err(|source| NetError::Layer { layer: layer.name.clone(), source })?;
@@ -154,8 +186,10 @@ impl Net {
             let (from, add, to) = (buffers.of[step.from], step.add.map(|a| buffers.of[a]), buffers.of[step.to]);
             let again = buffers.recomputed.get(step.from) == Some(&true);
             let producer = nodes.len().checked_sub(1).filter(|_| again);
+            let apart = [step.from, step.add.unwrap_or(step.to), step.to].map(apart);
             let (input, spent) = (layout.len(&input), Spent::default());
-            nodes.push(Node { name, kind, input, output, from, add, to, producer, spent });
+            nodes.push(Node { name, kind, input, output, from, add, to, apart, producer, spent });
+            near += usize::from(at < rounds.steps);
         }
         let affine = nodes.iter().filter_map(|n| if let Kind::Affine(a) = &n.kind { Some(&**a) } else { None });
         let scratch = Scratch::new(affine, rayon::current_num_threads());
@@ -166,6 +200,9 @@ impl Net {
         Ok(Net {
             isa,
             mode,
+            few: few(0),
+            near,
+            apart: apart(0),
             dims,
             images,
             parameters,
@@ -221,19 +258,38 @@ impl Net {
     /// Lengths that do not fit.
     pub fn forward(&mut self, parameters: &Parameters, pixels: &[f32], dropout: u64) -> Result<&[f32], NetError> {
         self.check(parameters)?;
-        let input = self.dims[0];
-        let images = &mut self.activations[0][..self.images.len(&input)];
-        self.images_spent.time(Pass::Forward, || match self.images {
-            Layout::Blocked => layout::nchw_to_blocked(self.isa, input, pixels, images),
-            Layout::Nchw if pixels.len() == images.len() => {
-                images.copy_from_slice(pixels);
-                Ok(())
-            }
-            Layout::Nchw => Err(Error::Length { what: "pixels", got: pixels.len(), want: images.len() }),
-        })?;
+        let (got, want) = (pixels.len(), self.dims[0].plain_len());
+        if got != want {
+            return Err(Error::Length { what: "pixels", got, want }.into());
+        }
+        for (round, pixels) in pixels.chunks_exact(self.few.plain_len()).enumerate() {
+            let images = &mut self.activations[0][round * self.apart..][..self.images.len(&self.few)];
+            self.images_spent.time(Pass::Forward, || match self.images {
+                Layout::Blocked => layout::nchw_to_blocked(self.isa, self.few, pixels, images),
+                Layout::Nchw => {
+                    images.copy_from_slice(pixels);
+                    Ok(())
+                }
+            })?;
+            self.run(0..self.near, round, parameters, dropout)?;
+        }
+        self.run(self.near..self.nodes.len(), 0, parameters, dropout)?;
+        Ok(self.scores())
+    }
+
+    /// The forward pass of some nodes in one of the rounds.
+    fn run(
+        &mut self,
+        nodes: Range<usize>,
+        round: usize,
+        parameters: &Parameters,
+        dropout: u64,
+    ) -> Result<(), NetError> {
         let training = self.mode == Mode::Training;
-        for (place, node) in self.nodes.iter_mut().enumerate() {
+        for place in nodes {
+            let node = &mut self.nodes[place];
             let (isa, ilen, olen) = (self.isa, node.input, node.output.blocked_len());
+            let [from, add, to] = node.apart.map(|apart| round * apart);
             let (fault, spent) = (node.fault(), &mut node.spent);
             let result = if let Kind::Dropout { rate, mask } = &mut node.kind {
                 let seed = Rng::at(dropout, rng::DROPOUT, place as u64, 0).next_u64();
@@ -241,7 +297,7 @@ impl Net {
                 spent.time(Pass::Forward, || dropout::forward_in_place(isa, node.output, x, *rate, seed, 0, mask))
             } else {
                 let (x, shortcut, y) = borrow(&mut self.activations, node.from, node.add, node.to)?;
-                let (x, shortcut, y) = (&x[..ilen], shortcut.map(|s| &s[..olen]), &mut y[..olen]);
+                let (x, shortcut, y) = (&x[from..][..ilen], shortcut.map(|s| &s[add..][..olen]), &mut y[to..][..olen]);
                 match &mut node.kind {
                     Kind::Affine(a) => a.forward(parameters, x, shortcut, y, &mut self.scratch, spent),
                     kind => spent.time(Pass::Forward, || match kind {
@@ -259,7 +315,7 @@ impl Net {
             };
             result.map_err(fault)?;
         }
-        Ok(self.scores())
+        Ok(())
     }
 
     /// Where the time since the last call went, layer by layer; in training with rows for the images' layout and the loss.

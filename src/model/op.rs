@@ -184,6 +184,15 @@ impl Op {
         }
     }
 
+    /// The dimensions of its weights, or of those of a batch norm, for this input.
+    pub(crate) fn weights(&self, d: Dims) -> Vec<usize> {
+        match *self {
+            Op::Conv(conv, _) => vec![conv.channels, d.c / conv.groups, conv.kernel, conv.kernel],
+            Op::Linear { outputs, .. } => vec![outputs, d.c * d.plane()],
+            _ => vec![d.c],
+        }
+    }
+
     pub(crate) fn multiplications(&self, d: Dims) -> f64 {
         match self {
             Op::Conv(conv, _) => Op::conv_shape(conv, d).flops() / 2.0,

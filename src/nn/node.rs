@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub from: usize,
     pub add: Option<usize>,
     pub to: usize,
+    /// How far apart in these buffers the images of one round and of the next lie; 0 where rounds take turns.
+    pub apart: [usize; 3],
     /// The node whose output it reads, where the backward pass must compute that again.
     pub producer: Option<usize>,
     /// What its passes have taken since [`super::Net::profile`] was last called.

@@ -85,12 +85,7 @@ impl Parameters {
                 number = 0;
             }
             let part = if layer < classifier { "features" } else { "classifier" };
-            let d = dims[source.from];
-            let weights = match entry.op {
-                Op::Conv(conv, _) => vec![conv.channels, d.c / conv.groups, conv.kernel, conv.kernel],
-                Op::Linear { outputs, .. } => vec![outputs, d.plain_len()],
-                _ => vec![d.c],
-            };
+            let weights = entry.op.weights(dims[source.from]);
             for role in entry.op.roles() {
                 let name = match role {
                     _ if named => format!("{}.{}", entry.name, role.name()),

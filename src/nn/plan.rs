@@ -195,14 +195,16 @@ fn choose(lens: &mut Vec<usize>, free: &mut Vec<usize>, need: usize) -> usize {
     chosen
 }
 
-/// As few buffers as the steps allow: a tensor's is free again when the last step that reads it is done.
-pub(super) fn reused(steps: &[Step], len: &[usize]) -> Buffers {
+/// As few buffers as the steps allow: a tensor's is free again when the last step that reads it is done. What a step of
+/// the rounds gives for the whole batch, `collects` a step's place, must outlast the rounds and is a buffer of its own.
+pub(super) fn reused(steps: &[Step], len: &[usize], collects: impl Fn(usize) -> bool) -> Buffers {
     let last_read = |tensor: usize| steps.iter().rposition(|s| s.from == tensor || s.add == Some(tensor));
     let mut buffers =
         Buffers { of: vec![0; len.len()], lens: vec![len[0]], gradients: [0; 2], again: 0, recomputed: Vec::new() };
     let mut free: Vec<usize> = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        buffers.of[step.to] = choose(&mut buffers.lens, &mut free, len[step.to]);
+        let free_here = if collects(at) { &mut Vec::new() } else { &mut free };
+        buffers.of[step.to] = choose(&mut buffers.lens, free_here, len[step.to]);
         let mut done: Vec<usize> = [Some(step.from), step.add].into_iter().flatten().collect();
         done.dedup();
         free.extend(done.into_iter().filter(|&t| last_read(t) == Some(at)).map(|t| buffers.of[t]));
@@ -262,11 +264,11 @@ mod tests {
         };
         let (model, s) = steps(&format!("{}{END}", convs(5)));
         let len: Vec<usize> = model.dims(1).unwrap().iter().map(|d| d.blocked_len()).collect();
-        let buffers = reused(&s, &len);
+        let buffers = reused(&s, &len, |_| false);
         assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 1, 0, 1, 0, 1], vec![1024; 2]));
         let add = r#"{ name = "sum", type = "conv", channels = 3, kernel = 1, add = "0" },"#;
         let (_, s) = steps(&format!("{}{add}{END}", convs(4)));
-        let buffers = reused(&s, &len);
+        let buffers = reused(&s, &len, |_| false);
         assert_eq!((buffers.of, buffers.lens), (vec![0, 1, 0, 2, 0, 2, 0, 1], vec![1024; 3]));
     }
 

@@ -177,6 +177,31 @@ fn inference_gives_the_bits_of_training() {
     assert_eq!(training, inference);
 }
 
+/// Wherever the rounds end and however many images they have: shortcuts, pyramids and what is behind read the same bits.
+#[test]
+fn no_bit_depends_on_the_rounds() {
+    let isa = Isa::best().unwrap();
+    for text in [GRAPH, SEQUENTIAL] {
+        let model = Model::parse(text).unwrap();
+        let (parameters, batch) = (parameters(&model), 6);
+        let pixels = numbers(9, batch * model.input.iter().product::<usize>());
+        let run = |rounds: Rounds| -> Vec<u32> {
+            let mut net = Net::in_rounds(&model, isa, batch, Mode::Inference, |_, _| rounds).unwrap();
+            net.load(&parameters).unwrap();
+            // What the pass before has left must not matter.
+            net.forward(&parameters, &numbers(10, pixels.len()), 0).unwrap();
+            net.forward(&parameters, &pixels, 0).unwrap().iter().map(|y| y.to_bits()).collect()
+        };
+        let steps = plan::folded(&model).unwrap();
+        let want = run(Rounds::one(&steps, batch));
+        for images in [1, 2, 3, 6] {
+            for steps in 0..=steps.len() {
+                assert_eq!(run(Rounds { steps, images }), want, "{steps} steps, {images} images at a time");
+            }
+        }
+    }
+}
+
 #[test]
 fn all_foldable_norms_are_folded_and_buffers_reused() {
     let model = Model::parse(GRAPH).unwrap();
