@@ -8,7 +8,7 @@ use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch, Target};
 use super::transform::{F4x4, Line};
 use super::{Call, Geometry, Place, Winograd};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
-use crate::{Isa, Kernel, LANES, Simd};
+use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// One block of tiles.
@@ -131,10 +131,10 @@ impl Body<'_> {
         let Scratch { rows, half, .. } = self.scratch;
         // SAFETY: the scratch has as many rows of a span.
         unsafe {
-            for v in 0..self.vectors() {
-                let (from, to) = (rows.add(v * LANES).cast_const(), half.add(v * LANES));
-                line::<S, N>(s, from, 2 * SPAN, to, SPAN);
-                line::<S, { N - 1 }>(s, from.add(SPAN), 2 * SPAN, to.add(N * SPAN), SPAN);
+            for at in (0..self.vectors() * LANES).step_by(S::Register::WIDTH) {
+                let (r, from, to) = (s.register(), rows.add(at).cast_const(), half.add(at));
+                line::<S::Register, N>(r, from, 2 * SPAN, to, SPAN);
+                line::<S::Register, { N - 1 }>(r, from.add(SPAN), 2 * SPAN, to.add(N * SPAN), SPAN);
             }
             for r in 0..SIDE {
                 let at = half.add(r * SPAN);
@@ -168,26 +168,30 @@ impl Body<'_> {
                 // SAFETY: a transposed row's columns, and for odd tiles those of the next vector's, one element on; the lines of
                 // the row's positions, each of which has room for a vector.
                 unsafe {
-                    let mut d = [s.zero(); N];
-                    for k in 0..N {
-                        d[k] = s.load(column(from, parity, 2 * k));
-                    }
-                    let y: [S::V; N] = F4x4::line(s, d);
                     let to = v.add((before + 2 * odd * c) * line_len);
-                    for j in 0..N - 1 {
-                        s.store(to.add(2 * j * lines * line_len), y[j]);
-                    }
                     // In the last position there is one phase of columns.
                     let last = v.add((before + 2 * (N - 1) * lines + odd * c) * line_len);
-                    s.store(last, y[N - 1]);
-                    let mut d = [s.zero(); N - 1];
-                    for k in 0..N - 1 {
-                        d[k] = s.load(column(from, parity, 2 * k + 1));
-                    }
-                    let y: [S::V; N - 1] = F4x4::line(s, d);
-                    let to = to.add(c * line_len);
-                    for j in 0..N - 1 {
-                        s.store(to.add(2 * j * lines * line_len), y[j]);
+                    for at in (0..LANES).step_by(S::Register::WIDTH) {
+                        let r = s.register();
+                        let (to, last) = (to.add(at), last.add(at));
+                        let mut d = [r.zero(); N];
+                        for k in 0..N {
+                            d[k] = r.load(column(from, parity, 2 * k).add(at));
+                        }
+                        let y: [_; N] = F4x4::line(r, d);
+                        for j in 0..N - 1 {
+                            r.store(to.add(2 * j * lines * line_len), y[j]);
+                        }
+                        r.store(last, y[N - 1]);
+                        let mut d = [r.zero(); N - 1];
+                        for k in 0..N - 1 {
+                            d[k] = r.load(column(from, parity, 2 * k + 1).add(at));
+                        }
+                        let y: [_; N - 1] = F4x4::line(r, d);
+                        let to = to.add(c * line_len);
+                        for j in 0..N - 1 {
+                            r.store(to.add(2 * j * lines * line_len), y[j]);
+                        }
                     }
                 }
             }
@@ -278,12 +282,12 @@ impl Body<'_> {
     }
 }
 
-/// Transforms `A` vectors, `step` apart.
+/// Transforms `A` times so many lanes, `step` apart.
 ///
 /// # Safety
-/// 16 elements must be readable at each of them, and writable at each of `A` from `to` on, `to_step` apart.
+/// [`Lanes::WIDTH`] elements must be readable at each of them, and writable at each of `A` from `to` on, `to_step` apart.
 #[inline(always)]
-unsafe fn line<S: Simd, const A: usize>(s: S, from: *const f32, step: usize, to: *mut f32, to_step: usize)
+unsafe fn line<S: Lanes, const A: usize>(s: S, from: *const f32, step: usize, to: *mut f32, to_step: usize)
 where
     F4x4: Line<A, A>,
 {

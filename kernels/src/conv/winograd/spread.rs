@@ -79,12 +79,9 @@ impl Source<'_> {
             let (left, cols) = inside(place.col * step, self.pad_left, A, d.w);
             let corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
             let to = v.wrapping_add(tile * LANES);
-            if S::PARTS > 1 {
-                // What the next tile reads that this one does not; a processor that takes a virtual vector at a time gets there
-                // by itself.
-                for r in 0..A {
-                    (A..A + step).for_each(|c| s.prefetch(corner.wrapping_add(r * row + c * LANES)));
-                }
+            // What the next tile reads that this one does not.
+            for r in 0..A {
+                (A..A + step).for_each(|c| s.prefetch_far(corner.wrapping_add(r * row + c * LANES)));
             }
             for r in A - step..A {
                 (A - step..A).for_each(|c| s.prefetch_far(corner.wrapping_add((r + step) * row + c * LANES)));
