@@ -98,6 +98,10 @@ impl Planar<'_> {
         for block in self.blocks.clone() {
             let valid = if block + 1 == self.pass.out_blocks() { self.valid } else { LANES };
             let place = Place { x, y: y + block * self.out_strides.block, pixels, block, valid };
+            // The tiles of few registers take longer than their stores.
+            if self.pass.out_layout == Layout::Nchw && S::TILE_VECTORS > 1 {
+                ask(s, self.y.wrapping_add(place.y + pixels), self.out_strides.block / LANES, valid);
+            }
             // SAFETY: the caller's promise.
             unsafe {
                 match (self.pass.depthwise, vectors) {
@@ -366,6 +370,17 @@ impl Planar<'_> {
             w = w.wrapping_add(LANES);
         }
         chain
+    }
+}
+
+/// Asks for where the next pixels' outputs go: so many planes at once the processor does not foresee. Apart, lest it take
+/// registers from the tiles.
+#[inline(never)]
+fn ask<S: Simd>(s: S, to: *const f32, plane: usize, channels: usize) {
+    for channel in 0..channels {
+        let to = to.wrapping_add(channel * plane);
+        s.prefetch_far(to);
+        s.prefetch_far(to.wrapping_add(LANES));
     }
 }
 
