@@ -145,6 +145,7 @@ impl Band<'_> {
         let panels = parts(blocks.len(), blocks.len().div_ceil(most));
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
+        let is_streamed = self.pass.is_streamed();
         let (mut image, mut row, mut col) = (0, 0, 0);
         for (_, len) in parts(pixels, tiles) {
             let mut x = [self.x; ROWS];
@@ -169,6 +170,14 @@ impl Band<'_> {
                     if row == self.rows {
                         (image, row) = (image + 1, 0);
                     }
+                }
+            }
+            if is_streamed {
+                // Of the next tiles; beyond a row's end it is in vain.
+                for i in 0..ROWS {
+                    let (x, y) = (x[i].wrapping_add(2 * ROWS * in_col), self.y.wrapping_add(y[i] + ROWS * b.col));
+                    runs.iter().for_each(|run| s.prefetch_far(x.wrapping_add(run.x)));
+                    blocks.clone().for_each(|block| s.prefetch_far(y.wrapping_add(block * b.block)));
                 }
             }
             for (start, vectors) in panels.clone() {

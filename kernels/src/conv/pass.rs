@@ -17,6 +17,8 @@ const BAND_PIXELS: usize = 192;
 /// Output rows that a band should have at least: the rows around a band are read twice.
 const BAND_ROWS: usize = 4;
 
+/// Elements of both tensors up to which they stay in the third cache: 8 MiB.
+const NEAR: usize = 1 << 21;
 /// Elements that the copy of a planar band should have at most: 512 KiB.
 const PLANAR_BAND: usize = 1 << 17;
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
@@ -244,6 +246,12 @@ impl Pass {
     /// Elements between neighbouring input pixels.
     fn in_lanes(&self) -> usize {
         if self.copy && !self.narrow { self.gic.min(LANES) } else { LANES }
+    }
+
+    /// Whether inputs and outputs come from memory, each once: it pays to ask for them ahead of time.
+    pub fn is_streamed(&self) -> bool {
+        let taps = self.rows.taps.len() * self.cols.taps.len();
+        taps == 1 && !self.copy && self.input.blocked_len().saturating_add(self.output.blocked_len()) > NEAR
     }
 
     /// Distances between inputs: of the copy, or of the tensor.
