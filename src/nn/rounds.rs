@@ -34,7 +34,8 @@ impl Rounds {
             tensors.map(|t| Dims { n: 1, ..dims[t] }.blocked_len()).sum::<usize>() * size_of::<f32>()
         };
         let most = steps.iter().map(bytes).max().unwrap_or(0);
-        let images = (1..=batch).rev().find(|&n| batch.is_multiple_of(n) && n.saturating_mul(most) <= near).unwrap_or(1);
+        let images =
+            (1..=batch).rev().find(|&n| batch.is_multiple_of(n) && n.saturating_mul(most) <= near).unwrap_or(1);
         // Winograd packs into four times as many.
         let weights = |s: &Step| 4 * model.layers[s.layer].op.weights(dims[s.from]).iter().product::<usize>();
         let is_heavy = |s: &Step| weights(s) * size_of::<f32>() > images * bytes(s);

@@ -83,13 +83,15 @@ impl Narrow<'_> {
                     sums[i] = s.add(sums[i], chain[i]);
                 }
             }
-            let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
+            let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
             let (bias, slopes) = self.finish.parameters(s, 0);
+            let valid = s.first(self.valid, 0);
             if is_plain {
                 for i in 0..I {
                     let v = s.add(sums[i], bias);
                     let to = self.y.add(y + i * self.out_strides.col);
-                    s.store(to, s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
+                    let v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
+                    s.store(to, s.select(valid, v, s.zero()));
                 }
                 return;
             }
@@ -98,7 +100,6 @@ impl Narrow<'_> {
             for i in 0..I {
                 s.write(&mut lines[i], sums[i]);
             }
-            let valid = s.first(self.valid, 0);
             for (i, line) in black_box(&lines).iter().enumerate() {
                 let at = y + i * self.out_strides.col;
                 self.finish.store(s, s.vector(line), (bias, slopes), self.y, at, valid);
