@@ -249,11 +249,13 @@ fn wide_depthwise() {
 
 #[test]
 fn infinities_do_not_reach_the_padding_lanes() {
-    let s = ConvShape::square(1, 3, 5, 5, 3, 1, 1);
-    let mut x = noise(s.input().plain_len(), 1);
-    (x[7], x[12], x[20], x[30]) = (f32::INFINITY, f32::NAN, -0.0, 1e-42);
-    for algorithm in Algorithm::ALL {
-        check_forward(&s, algorithm, &x, &noise(s.weight_len(), 2));
+    // Few inputs, one block of outputs, several.
+    for s in [(3, 5), (19, 12), (20, 37)].map(|(ic, oc)| ConvShape::square(1, ic, 5, oc, 3, 1, 1)) {
+        let mut x = noise(s.input().plain_len(), 1);
+        (x[7], x[12], x[20], x[30]) = (f32::INFINITY, f32::NAN, -0.0, 1e-42);
+        for algorithm in Algorithm::ALL {
+            check_forward(&s, algorithm, &x, &noise(s.weight_len(), 2));
+        }
     }
 }
 
