@@ -31,14 +31,18 @@ impl Rounds {
         // Of one image.
         let bytes = |s: &Step| {
             let tensors = [Some(s.from), s.add, Some(s.to)].into_iter().flatten();
-            tensors.map(|t| Dims { n: 1, ..dims[t] }.blocked_len()).sum::<usize>() * size_of::<f32>()
+            let len = tensors.map(|t| Dims { n: 1, ..dims[t] }.blocked_len()).fold(0, usize::saturating_add);
+            len.saturating_mul(size_of::<f32>())
         };
         let most = steps.iter().map(bytes).max().unwrap_or(0);
-        let images =
-            (1..=batch).rev().find(|&n| batch.is_multiple_of(n) && n.saturating_mul(most) <= near).unwrap_or(1);
+        // Whoever asks for a batch beyond all memory must be refused soon.
+        let images = (1..=batch.min(near / most.max(1))).rev().find(|&n| batch.is_multiple_of(n)).unwrap_or(1);
         // Winograd packs into four times as many.
-        let weights = |s: &Step| 4 * model.layers[s.layer].op.weights(dims[s.from]).iter().product::<usize>();
-        let is_heavy = |s: &Step| weights(s) * size_of::<f32>() > images * bytes(s);
+        let weights = |s: &Step| {
+            let dims = model.layers[s.layer].op.weights(dims[s.from]);
+            dims.into_iter().fold(4 * size_of::<f32>(), usize::saturating_mul)
+        };
+        let is_heavy = |s: &Step| weights(s) > bytes(s).saturating_mul(images);
         let light = steps.iter().position(is_heavy).unwrap_or(steps.len());
         match steps[..light].iter().rposition(|s| batch.saturating_mul(bytes(s)) > near) {
             Some(last) => Rounds { steps: last + 1, images },
@@ -85,6 +89,8 @@ mod tests {
         }
         // Not even one image does.
         assert_eq!(rounds("iresnet18", 4, image - 1).0.images, 1);
+        // As soon as of any other batch.
+        assert_eq!(rounds("iresnet18", 1 << 36, NEAR).0.images, 2);
         // What the batch keeps there needs no rounds.
         for (batch, near) in [(1, NEAR), (4, 4 * image)] {
             let (found, names) = rounds("iresnet18", batch, near);
