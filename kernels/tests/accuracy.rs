@@ -5,7 +5,10 @@ mod common;
 use common::noise;
 use rectify_kernels::ConvShape;
 use rectify_kernels::conv::{Algorithm, Layout};
-use rectify_kernels::reference::{self, winograd::Variant};
+use rectify_kernels::reference::{
+    self,
+    winograd::{Axis, Variant},
+};
 
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
@@ -54,8 +57,11 @@ fn error(s: &ConvShape, variant: Option<Variant>) -> f64 {
 #[test]
 fn each_algorithm_keeps_its_documented_bound() {
     for channels in [16, 64, 256, 512] {
-        for (kernel, stride) in [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2)] {
-            let s = ConvShape::square(1, channels, 12 * stride, 16, kernel, stride, kernel / 2);
+        // With stride 1 the tiles at the edges have any number of outputs, by others in the one direction than in the other.
+        let sides = [(2, 1, 12), (3, 1, 12), (3, 2, 24), (4, 2, 24), (5, 2, 24)].into_iter();
+        for (kernel, stride, side) in sides.chain((13..16).flat_map(|side| [(2, 1, side), (3, 1, side)])) {
+            let square = ConvShape::square(1, channels, side, 16, kernel, stride, kernel / 2);
+            let s = ConvShape { iw: if side % 2 == 0 { side } else { 26 - side }, ..square };
             for (algorithm, bound) in [
                 (Algorithm::Auto, 5e-6),
                 (Algorithm::Winograd, 5e-6),
@@ -69,7 +75,7 @@ fn each_algorithm_keeps_its_documented_bound() {
                 let found = error(&s, variant);
                 assert!(
                     found < bound,
-                    "{algorithm} at {channels} channels, {kernel}×{kernel}, stride {stride}: {found:e}"
+                    "{algorithm} at {channels} channels, {side} pixels, {kernel}×{kernel}, stride {stride}: {found:e}"
                 );
                 assert!(found > 0.0, "{algorithm} at {channels} channels: no error at all proves nothing");
             }
@@ -100,31 +106,50 @@ fn coefficients(from: usize, line: impl Fn(&[f64]) -> Vec<f64>) -> Vec<Vec<f64>>
     (0..columns[0].len()).map(|r| columns.iter().map(|c| c[r].abs()).collect()).collect()
 }
 
-/// A matrix times a square tile times the matrix's transpose.
-fn sandwich(m: &[Vec<f64>], tile: &[f64]) -> Vec<f64> {
-    let side = m[0].len();
-    let pair =
-        |i: usize, j: usize| -> f64 { (0..side * side).map(|k| m[i][k / side] * tile[k] * m[j][k % side]).sum() };
-    (0..m.len() * m.len()).map(|p| pair(p / m.len(), p % m.len())).collect()
+/// A matrix times a tile times another matrix's transpose.
+fn sandwich(a: &[Vec<f64>], tile: &[f64], b: &[Vec<f64>]) -> Vec<f64> {
+    let cols = b[0].len();
+    let pair = |i: usize, j: usize| -> f64 { (0..tile.len()).map(|k| a[i][k / cols] * tile[k] * b[j][k % cols]).sum() };
+    (0..a.len() * b.len()).map(|p| pair(p / b.len(), p % b.len())).collect()
+}
+
+/// The matrices of both axes of the tile at `(top, left)` of so many outputs: from so many values the transforms that `line`
+/// says.
+fn axes(
+    variant: Variant,
+    s: &ConvShape,
+    [top, left]: [usize; 2],
+    from: impl Fn(Axis) -> usize,
+    line: impl Fn(Axis, &[f64]) -> Vec<f64>,
+) -> [Vec<Vec<f64>>; 2] {
+    [variant.axis(top, s.oh()), variant.axis(left, s.ow())].map(|axis| coefficients(from(axis), |d| line(axis, d)))
+}
+
+/// Those of a variant's positions that products are taken at.
+fn positions(variant: Variant, s: &ConvShape, [top, left]: [usize; 2]) -> Vec<usize> {
+    let [rows, cols] = [variant.axis(top, s.oh()), variant.axis(left, s.ow())].map(Axis::positions);
+    rows.iter().flat_map(|row| cols.iter().map(move |col| row * variant.n() + col)).collect()
 }
 
 /// The weight gradient of one pair of channels, one image without padding, with the magnitudes of all numbers and all
 /// coefficients: what its roundings are relative to.
 fn weights_size(variant: Variant, s: &ConvShape, x: &[f64], dy: &[f64]) -> Vec<f64> {
     let (n, m) = (variant.n(), variant.m());
-    let inputs = coefficients(n, |d| variant.input(d));
-    let (gradients, taps) = (coefficients(m, |d| variant.gradient(d)), coefficients(n, |d| variant.taps(d)));
-    let tile = |from: &[f64], (h, w): (usize, usize), (top, left): (usize, usize), side: usize| -> Vec<f64> {
+    let taps = coefficients(n, |d| variant.taps(d));
+    let tile = |from: &[f64], (h, w): (usize, usize), [top, left]: [usize; 2], [a, b]: [usize; 2]| -> Vec<f64> {
         let pixel = |(r, c): (usize, usize)| if r < h && c < w { from[r * w + c].abs() } else { 0.0 };
-        (0..side * side).map(|i| pixel((top + i / side, left + i % side))).collect()
+        (0..a * b).map(|i| pixel((top + i / b, left + i % b))).collect()
     };
     let mut sums = vec![0.0; n * n];
-    for (top, left) in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| (top, left))) {
-        let x = sandwich(&inputs, &tile(x, (s.ih, s.iw), (top, left), n));
-        let dy = sandwich(&gradients, &tile(dy, (s.oh(), s.ow()), (top, left), m));
-        sums.iter_mut().zip(x.iter().zip(&dy)).for_each(|(sum, (x, dy))| *sum += x * dy);
+    for at in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| [top, left])) {
+        let inputs = axes(variant, s, at, |axis| axis.positions().len(), |axis, d| axis.input(d));
+        let gradients = axes(variant, s, at, Axis::outputs, |axis, d| axis.gradient(d));
+        let sides = |m: &[Vec<Vec<f64>>; 2]| [m[0][0].len(), m[1][0].len()];
+        let x = sandwich(&inputs[0], &tile(x, (s.ih, s.iw), at, sides(&inputs)), &inputs[1]);
+        let dy = sandwich(&gradients[0], &tile(dy, (s.oh(), s.ow()), at, sides(&gradients)), &gradients[1]);
+        positions(variant, s, at).into_iter().zip(x.iter().zip(&dy)).for_each(|(p, (x, dy))| sums[p] += x * dy);
     }
-    sandwich(&taps, &sums)
+    sandwich(&taps, &sums, &taps)
 }
 
 /// An output of one image without padding, with the magnitudes of all numbers and all coefficients: what its roundings are
@@ -132,14 +157,22 @@ fn weights_size(variant: Variant, s: &ConvShape, x: &[f64], dy: &[f64]) -> Vec<f
 fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f64> {
     let (n, m, r, step) = (variant.n(), variant.m(), variant.r(), variant.stride());
     let taps = variant.phase_taps(0);
-    let (output, kernel) = (coefficients(n, |d| variant.output(d)), coefficients(taps, |g| variant.kernel(g)));
-    let line = |positions: usize| coefficients(positions, |d| variant.input(d));
+    let kernel = coefficients(taps, |g| variant.kernel(g));
     let mut y = vec![0.0; s.oh() * s.ow()];
-    for (top, left) in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| (top, left))) {
-        let mut sums = vec![0.0; n * n];
+    for at in (0..s.oh()).step_by(m).flat_map(|top| (0..s.ow()).step_by(m).map(move |left| [top, left])) {
+        let [top, left] = at;
+        let output = axes(variant, s, at, |axis| axis.positions().len(), |axis, d| axis.output(d));
+        let positions = positions(variant, s, at);
+        let wide = output[1][0].len();
+        let mut sums = vec![0.0; positions.len()];
         for (c, [p, q]) in (0..s.ic).flat_map(|c| (0..step * step).map(move |phase| (c, [phase / step, phase % step])))
         {
-            let (rows, cols) = (line(variant.reach(p)), line(variant.reach(q)));
+            // Positions that the phase has no part in are the last.
+            let line = |phase: usize| {
+                let reach = |axis: Axis| axis.positions().len() - (n - variant.reach(phase));
+                axes(variant, s, at, reach, |axis, d| axis.input(d))
+            };
+            let ([rows, _], [_, cols]) = (line(p), line(q));
             let x = |i: usize, j: usize| {
                 let (row, col) = ((top + i) * step + p, (left + j) * step + q);
                 if row < s.ih && col < s.iw { x[(c * s.ih + row) * s.iw + col].abs() } else { 0.0 }
@@ -148,18 +181,20 @@ fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f6
                 let (row, col) = (i / taps * step + p, i % taps * step + q);
                 if row < r && col < r { w[(c * r + row) * r + col].abs() } else { 0.0 }
             };
-            let u = sandwich(&kernel, &(0..taps * taps).map(tap).collect::<Vec<f64>>());
+            let u = sandwich(&kernel, &(0..taps * taps).map(tap).collect::<Vec<f64>>(), &kernel);
             for (i, a) in rows.iter().enumerate() {
                 for (j, b) in cols.iter().enumerate() {
                     let v: f64 = (0..a.len() * b.len())
                         .map(|k| a[k / b.len()] * b[k % b.len()] * x(k / b.len(), k % b.len()))
                         .sum();
-                    sums[i * n + j] += u[i * n + j] * v;
+                    sums[i * wide + j] += u[positions[i * wide + j]] * v;
                 }
             }
         }
-        for (i, v) in sandwich(&output, &sums).into_iter().enumerate() {
-            let (row, col) = (top + i / m, left + i % m);
+        let outputs = sandwich(&output[0], &sums, &output[1]);
+        let across = output[1].len();
+        for (i, v) in outputs.into_iter().enumerate() {
+            let (row, col) = (top + i / across, left + i % across);
             if row < s.oh() && col < s.ow() {
                 y[row * s.ow() + col] = v;
             }
@@ -169,44 +204,46 @@ fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f6
 }
 
 /// Winograd's outputs: `|error| ≤ γ(k) · |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|`, the sum over phases and channels, where `k`
-/// counts the roundings on the longest way: in each dimension of the input's transform three (a coefficient, two operations),
-/// of the weights' four, a chunk of the sum and an addition a chunk, in each dimension of the output's transform four.
+/// counts the roundings on the longest way: in each dimension of the input's transform five (a coefficient, four operations),
+/// of the weights' four, a chunk of the sum and an addition a chunk, in each dimension of the output's transform five.
 #[test]
 fn winograds_outputs_are_within_the_derived_bound() {
-    for variant in Variant::ALL {
-        // Two chunks and a bit at the positions of one phase, nine at those of four.
-        let s = ConvShape::square(1, 1060, 15, 1, variant.r(), variant.stride(), 0);
+    for (variant, side) in Variant::ALL.into_iter().flat_map(|variant| (14..18).map(move |side| (variant, side))) {
+        // Two chunks and a bit at the positions of one phase, nine at those of four; all numbers of outputs at the edges.
+        let s = ConvShape { iw: 15, ..ConvShape::square(1, 1060, side, 1, variant.r(), variant.stride(), 0) };
         let (x, w) = (normal(s.input().plain_len(), 1), normal(s.weight_len(), 2));
         let exact = reference::conv::forward(&s, &wide(&x), &wide(&w)).unwrap();
         let got = reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic]).unwrap();
         let size = forward_size(variant, &s, &wide(&x), &wide(&w));
         let segments = s.ic.div_ceil(16) * variant.stride() * variant.stride();
         let chunks = segments.div_ceil(reference::conv::CHUNK);
-        let k = (2 * 3 + 2 * 4 + 16 * reference::conv::CHUNK + chunks + 2 * 4) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let k = (2 * 5 + 2 * 4 + 16 * reference::conv::CHUNK + chunks + 2 * 5) as f64 * f64::from(f32::EPSILON) / 2.0;
         let gamma = k / (1.0 - k);
         let mut worst = 0.0f64;
         for ((g, e), size) in got.iter().zip(&exact).zip(&size) {
             worst = worst.max((f64::from(*g) - e).abs() / (gamma * size));
         }
-        assert!(worst <= 1.0 && worst > 0.0, "{variant:?}: {worst} of the bound");
+        assert!(worst <= 1.0 && worst > 0.0, "{variant:?}, {side} pixels: {worst} of the bound");
     }
 }
 
 /// Winograd's weight gradient: `|error| ≤ γ(k) · |Gᵀ| [Σ (|Bᵀ| |d| |B|) ⊙ (|A| |dY| |Aᵀ|)] |G|`, where `k` counts the roundings
-/// on the longest way: in each dimension of a transform three (a coefficient, two operations), four in the last; a chunk
-/// of the sum; an addition a chunk.
+/// on the longest way: in each dimension of the inputs' transform five (a coefficient, four operations), of the gradients' three,
+/// four in the last; a chunk of the sum; an addition a chunk.
 #[test]
 fn winograds_weight_gradient_is_within_the_derived_bound() {
-    for variant in VARIANTS {
-        // Nine chunks of tiles and a bit.
-        let s = ConvShape::square(1, 1, 35 * variant.m() + variant.r(), 1, variant.r(), 1, 0);
-        assert!((s.oh() / variant.m()).pow(2) > 9 * reference::winograd::TILES);
+    for (variant, edge) in VARIANTS.into_iter().flat_map(|variant| (0..variant.m()).map(move |edge| (variant, edge))) {
+        // Nine chunks of tiles and a bit; all numbers of outputs at the lower edge.
+        let square = ConvShape::square(1, 1, 35 * variant.m() + variant.r(), 1, variant.r(), 1, 0);
+        let s = ConvShape { ih: square.ih + edge, ..square };
+        assert!((s.oh() / variant.m()) * (s.ow() / variant.m()) > 9 * reference::winograd::TILES);
         let (x, dy) = (normal(s.input().plain_len(), 1), normal(s.output().plain_len(), 2));
         let exact = reference::conv::backward_weights(&s, &wide(&x), &wide(&dy)).unwrap();
         let got = reference::winograd::backward_weights(variant, &s, &x, &dy).unwrap();
         let size = weights_size(variant, &s, &wide(&x), &wide(&dy));
-        let chunks = (s.oh().div_ceil(variant.m()).pow(2)).div_ceil(reference::winograd::TILES);
-        let k = (2 * 3 + 2 * 3 + reference::winograd::TILES + chunks + 2 * 4) as f64 * f64::from(f32::EPSILON) / 2.0;
+        let tiles = s.oh().div_ceil(variant.m()) * s.ow().div_ceil(variant.m());
+        let chunks = tiles.div_ceil(reference::winograd::TILES);
+        let k = (2 * 5 + 2 * 3 + reference::winograd::TILES + chunks + 2 * 4) as f64 * f64::from(f32::EPSILON) / 2.0;
         let gamma = k / (1.0 - k);
         let mut worst = 0.0f64;
         for ((g, e), size) in got.iter().zip(&exact).zip(&size) {
@@ -220,7 +257,7 @@ fn winograds_weight_gradient_is_within_the_derived_bound() {
 /// output gradients.
 #[test]
 fn each_weight_gradient_keeps_its_documented_bound() {
-    for (images, side) in [(1, 12), (1, 56), (20, 32)] {
+    for (images, side) in [(1, 12), (1, 13), (3, 14), (3, 15), (1, 56), (20, 32)] {
         for kernel in [2, 3] {
             let s = ConvShape::square(images, 2, side, 3, kernel, 1, kernel / 2);
             let (x, dy) = (normal(s.input().plain_len(), 1), normal(s.output().plain_len(), 2));

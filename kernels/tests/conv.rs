@@ -169,6 +169,17 @@ fn winograd_edges() {
         square(3, 33, 7, 17, 2, 1, 1),
         ConvShape { iw: 21, pad_top: 2, pad_bottom: 0, pad_left: 0, pad_right: 1, ..square(2, 18, 11, 19, 3, 1, 1) },
         ConvShape { pad_top: 7, pad_right: 6, ..square(1, 5, 4, 6, 3, 1, 0) },
+        // All numbers of outputs at the lower and at the right edge.
+        ConvShape { iw: 12, ..square(3, 17, 9, 20, 3, 1, 1) },
+        ConvShape { iw: 9, ..square(3, 17, 10, 20, 3, 1, 1) },
+        ConvShape { iw: 10, ..square(3, 17, 11, 20, 3, 1, 1) },
+        ConvShape { iw: 11, ..square(3, 17, 12, 20, 3, 1, 1) },
+        ConvShape { iw: 9, ..square(3, 17, 8, 20, 2, 1, 0) },
+        ConvShape { iw: 7, ..square(3, 17, 9, 20, 2, 1, 0) },
+        // Images of a row, of a column, of a pixel.
+        ConvShape { iw: 30, ..square(3, 17, 1, 20, 3, 1, 1) },
+        ConvShape { iw: 2, ..square(3, 17, 30, 20, 3, 1, 1) },
+        square(200, 3, 1, 5, 3, 1, 1),
     ] {
         check_winograd(&s);
     }

@@ -7,10 +7,12 @@
 
 mod body;
 mod borders;
+mod edges;
 mod epilogue;
 mod first;
 mod first_body;
 mod multiply;
+mod order;
 mod pack;
 mod phases;
 mod spread;
@@ -25,6 +27,7 @@ use crate::reference::winograd::Variant;
 use crate::threads::{Shared, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
+use order::{Order, Place, Stretch};
 use pack::Pack;
 use phases::Depth;
 use std::ops::Range;
@@ -85,37 +88,10 @@ impl Geometry {
         let block = ((positions * (position / LANES)) | 1) * LANES;
         Geometry { first: tiles.start, tiles: tiles.len(), position, block }
     }
-}
 
-/// Image, row and column of a tile, counted in tiles.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    image: usize,
-    row: usize,
-    col: usize,
-}
-
-/// One tile after the other, without a division for each.
-struct Places {
-    rows: usize,
-    cols: usize,
-    next: Place,
-}
-
-impl Iterator for Places {
-    type Item = Place;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Place> {
-        let place = self.next;
-        self.next.col += 1;
-        if self.next.col == self.cols {
-            (self.next.row, self.next.col) = (place.row + 1, 0);
-            if self.next.row == self.rows {
-                (self.next.image, self.next.row) = (place.image + 1, 0);
-            }
-        }
-        Some(place)
+    /// Its tiles, counted over all images.
+    fn range(&self) -> Range<usize> {
+        self.first..self.first + self.tiles
     }
 }
 
@@ -185,14 +161,6 @@ impl Winograd {
     fn total(&self) -> usize {
         let (rows, cols) = self.grid();
         self.input.n * rows * cols
-    }
-
-    /// Where the tiles from `first` on stand.
-    #[inline(always)]
-    fn places(&self, first: usize) -> Places {
-        let (rows, cols) = self.grid();
-        let next = Place { image: first / (rows * cols), row: first / cols % rows, col: first % cols };
-        Places { rows, cols, next }
     }
 
     /// Whether the weights come from memory each time that they are used.
@@ -299,11 +267,12 @@ impl Winograd {
             let (v, m) = scratch.split_at_mut(self.block_lens(&geometry).0);
             assert!(m.len() >= self.block_lens(&geometry).1);
             let (v, m) = (v.as_mut_ptr(), m.as_mut_ptr());
+            let order = self.order(geometry.range());
             for stage in [
                 Stage::Input(0..self.in_blocks(), 0..geometry.tiles),
                 Stage::Output(0..self.out_blocks(), 0..geometry.tiles),
             ] {
-                Body { plan: self, call, geometry, stage, v, m }.run(isa);
+                Body { plan: self, call, geometry, order, stage, v, m }.run(isa);
             }
         });
     }
@@ -316,7 +285,8 @@ impl Winograd {
             let (v_len, m_len) = self.block_lens(&geometry);
             let (shared, scratch) = workspace.split_at_mut(v_len);
             let v = Shared::new(shared);
-            let body = |stage, m| Body { plan: self, call, geometry, stage, v: v.ptr(), m };
+            let order = self.order(geometry.range());
+            let body = |stage, m| Body { plan: self, call, geometry, order, stage, v: v.ptr(), m };
             let cut = |i: usize, parts: usize| geometry.tiles * i / parts..geometry.tiles * (i + 1) / parts;
             let parts = (4 * threads).div_ceil(self.in_blocks()).min(geometry.tiles);
             for_each_task(self.in_blocks() * parts, scratch, m_len, |task, m| {

@@ -10,36 +10,52 @@
 //! before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at even ones: its
 //! transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
 //!
-//! Order of the sums. Tiles start at the output's origin. A transform, of weights too, in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
+//! Tiles start at the output's origin. With stride 1 those at the lower and right edge, which may have fewer than `m` rows or
+//! columns of outputs, have fewer positions along that axis ([`Axis`]).
+//!
+//! Order of the sums. A transform, of weights too, in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
 //! one-dimensional transforms are the functions of [`Variant`], operation by operation. The products of a position are
 //! summed over the input channels: block by block of 16 channels, in a block phase by phase (those of even rows first, of
 //! them that of even columns), one FMA a channel. Such a block at one phase is a segment, [`CHUNK`] segments are a chain
 //! from zero, and the chains are added in order. What lies outside the image is transformed like any other input.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions. A
-//! position's products are summed over the tiles, image by image, row by row: chains of FMAs from zero, cut into chunks of
-//! [`TILES`] tiles whose sums are added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
+//! position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row by row,
+//! those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row where its rows are
+//! fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the last column where its
+//! columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod edge;
 mod variant;
 
 use super::conv::CHUNK;
 use crate::Error;
 use crate::error::check_len;
 use crate::shape::{ConvShape, Dims, LANES};
+pub use edge::Axis;
+pub(crate) use edge::Matrix;
 use num_traits::Float;
 pub use variant::Variant;
 
 /// Tiles in a chunk of the weight gradient's sums: a constant of the format.
 pub const TILES: usize = 128;
 
+/// Of a tile the value at each position that it has.
+type Positions<T> = Vec<Option<T>>;
+
 /// A transform of a tile of so many rows and columns in two dimensions: down the columns, then along the rows.
-fn both<T: Float>(tile: &[T], [rows, cols]: [usize; 2], one: impl Fn(&[T]) -> Vec<T>) -> Vec<T> {
+fn both<T: Float>(
+    tile: &[T],
+    [rows, cols]: [usize; 2],
+    down: impl Fn(&[T]) -> Vec<T>,
+    along: impl Fn(&[T]) -> Vec<T>,
+) -> Vec<T> {
     let columns: Vec<Vec<T>> =
-        (0..cols).map(|c| one(&(0..rows).map(|r| tile[r * cols + c]).collect::<Vec<T>>())).collect();
-    let row = |r: usize| one(&columns.iter().map(|column| column[r]).collect::<Vec<T>>());
+        (0..cols).map(|c| down(&(0..rows).map(|r| tile[r * cols + c]).collect::<Vec<T>>())).collect();
+    let row = |r: usize| along(&columns.iter().map(|column| column[r]).collect::<Vec<T>>());
     (0..columns[0].len()).flat_map(row).collect()
 }
 
@@ -68,7 +84,8 @@ pub fn kernel<T: Float>(variant: Variant, taps: &[T], phase: [usize; 2]) -> Vec<
         let (row, col) = (i / rows * step + phase[0], i % rows * step + phase[1]);
         if row < r && col < r { taps[row * r + col] } else { T::zero() }
     };
-    both(&(0..rows * rows).map(tap).collect::<Vec<T>>(), [rows, rows], |g| variant.kernel(g))
+    let line = |g: &[T]| variant.kernel(g);
+    both(&(0..rows * rows).map(tap).collect::<Vec<T>>(), [rows, rows], line, line)
 }
 
 /// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group.
@@ -125,40 +142,47 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     let mut y = vec![T::zero(); s.output().plain_len()];
     for image in 0..s.n {
         for (top, left) in (0..oh).step_by(m).flat_map(|t| (0..ow).step_by(m).map(move |l| (t, l))) {
+            let axes = [variant.axis(top, oh), variant.axis(left, ow)];
+            let positions = axes.map(Axis::positions);
+            // Positions along each axis that a phase takes part in.
+            let reach = |phase: [usize; 2]| [0, 1].map(|i| positions[i].len() - (n - variant.reach(phase[i])));
             let origin = [(top * step) as isize - s.pad_top as isize, (left * step) as isize - s.pad_left as isize];
             let transform = |c: usize, phase: [usize; 2]| {
-                let (from, size) =
-                    ([0, 1].map(|i| origin[i] + phase[i] as isize), phase.map(|phase| variant.reach(phase)));
-                both(&tile((&s.input(), x), [image, c], from, size, step, pads[c]), size, |d| variant.input(d))
+                let (from, size) = ([0, 1].map(|i| origin[i] + phase[i] as isize), reach(phase));
+                let tile = tile((&s.input(), x), [image, c], from, size, step, pads[c]);
+                both(&tile, size, |d| axes[0].input(d), |d| axes[1].input(d))
             };
             let inputs: Vec<Vec<T>> = (0..s.ic)
                 .flat_map(|c| phases.iter().map(move |&phase| (c, phase)))
                 .map(|(c, p)| transform(c, p))
                 .collect();
             for o in 0..s.oc {
+                let [rows, cols] = [&positions[0], &positions[1]];
                 let product = |p: usize| {
-                    let (row, col) = (p / n, p % n);
+                    let (row, col) = (p / cols.len(), p % cols.len());
                     // The phases that take part, with their numbers.
-                    let here = |&(_, &[p, q]): &(usize, &[usize; 2])| row < variant.reach(p) && col < variant.reach(q);
+                    let here = |&(_, &phase): &(usize, &[usize; 2])| row < reach(phase)[0] && col < reach(phase)[1];
                     let here: Vec<(usize, &[usize; 2])> = phases.iter().enumerate().filter(here).collect();
                     let segments: Vec<(usize, (usize, &[usize; 2]))> = (0..s.ic)
                         .step_by(LANES)
                         .flat_map(|first| here.iter().map(move |&phase| (first, phase)))
                         .collect();
-                    let segment = |sum: T, &(first, (phase, &[_, q])): &(usize, (usize, &[usize; 2]))| {
+                    let segment = |sum: T, &(first, (number, &phase)): &(usize, (usize, &[usize; 2]))| {
                         (first..s.ic.min(first + LANES)).fold(sum, |sum, c| {
-                            let u = weights[(o * s.ic + c) * phases.len() + phase][p];
-                            let v = inputs[c * phases.len() + phase][row * variant.reach(q) + col];
+                            let u = weights[(o * s.ic + c) * phases.len() + number][rows[row] * n + cols[col]];
+                            let v = inputs[c * phases.len() + number][row * reach(phase)[1] + col];
                             v.mul_add(u, sum)
                         })
                     };
                     let chunk = |segments: &[_]| segments.iter().fold(T::zero(), segment);
                     segments.chunks(CHUNK).map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
                 };
-                let products: Vec<T> = (0..n * n).map(product).collect();
-                let outputs = both(&products, [n, n], |m| variant.output(m));
+                let size = [rows.len(), cols.len()];
+                let products: Vec<T> = (0..size[0] * size[1]).map(product).collect();
+                let outputs = both(&products, size, |m| axes[0].output(m), |m| axes[1].output(m));
+                let wide = axes[1].outputs();
                 for (i, &v) in outputs.iter().enumerate() {
-                    let (row, col) = (top + i / m, left + i % m);
+                    let (row, col) = (top + i / wide, left + i % wide);
                     if row < oh && col < ow {
                         y[((image * s.oc + o) * oh + row) * ow + col] = v;
                     }
@@ -214,34 +238,56 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
     check_len("dy", dy.len(), s.output().plain_len())?;
     let (n, m, d) = (variant.n(), variant.m(), s.output());
     let columns = move |image: usize, top: usize| (0..d.w).step_by(m).map(move |left| (image, top, left));
-    let tiles: Vec<(usize, usize, usize)> =
+    let mut tiles: Vec<(usize, usize, usize)> =
         (0..s.n).flat_map(|image| (0..d.h).step_by(m).flat_map(move |top| columns(image, top))).collect();
-    let inputs = |c: usize| -> Vec<Vec<T>> {
+    let axes = |top: usize, left: usize| [variant.axis(top, d.h), variant.axis(left, d.w)];
+    // A chunk's order: see above.
+    let rank = |&(_, top, left): &(usize, usize, usize)| match axes(top, left).map(|axis| axis.outputs() < m) {
+        [true, false] => 0,
+        [false, false] => 1,
+        [false, true] => 2,
+        [true, true] => 3,
+    };
+    tiles.chunks_mut(TILES).for_each(|chunk| chunk.sort_by_key(rank));
+    let place = |values: Vec<T>, axes: [Axis; 2]| -> Positions<T> {
+        let [rows, cols] = axes.map(Axis::positions);
+        let mut all = vec![None; n * n];
+        values.iter().enumerate().for_each(|(i, &v)| all[rows[i / cols.len()] * n + cols[i % cols.len()]] = Some(v));
+        all
+    };
+    let inputs = |c: usize| -> Vec<Positions<T>> {
         let transform = |&(image, top, left): &(usize, usize, usize)| {
-            let from = [top as isize - s.pad_top as isize, left as isize - s.pad_left as isize];
-            both(&tile((&s.input(), x), [image, c], from, [n, n], 1, T::zero()), [n, n], |d| variant.input(d))
+            let (from, axes) =
+                ([top as isize - s.pad_top as isize, left as isize - s.pad_left as isize], axes(top, left));
+            let size = axes.map(|axis| axis.positions().len());
+            let tile = tile((&s.input(), x), [image, c], from, size, 1, T::zero());
+            place(both(&tile, size, |d| axes[0].input(d), |d| axes[1].input(d)), axes)
         };
         tiles.iter().map(transform).collect()
     };
-    let gradients = |c: usize| -> Vec<Vec<T>> {
+    let gradients = |c: usize| -> Vec<Positions<T>> {
         let transform = |&(image, top, left): &(usize, usize, usize)| {
-            let from = [top as isize, left as isize];
-            both(&tile((&d, dy), [image, c], from, [m, m], 1, T::zero()), [m, m], |d| variant.gradient(d))
+            let (from, axes) = ([top as isize, left as isize], axes(top, left));
+            let size = axes.map(Axis::outputs);
+            let tile = tile((&d, dy), [image, c], from, size, 1, T::zero());
+            place(both(&tile, size, |d| axes[0].gradient(d), |d| axes[1].gradient(d)), axes)
         };
         tiles.iter().map(transform).collect()
     };
-    let inputs: Vec<Vec<Vec<T>>> = (0..s.ic).map(inputs).collect();
+    let inputs: Vec<Vec<Positions<T>>> = (0..s.ic).map(inputs).collect();
     let mut dw = Vec::with_capacity(s.weight_len());
     for gradients in (0..s.oc).map(gradients) {
         for inputs in &inputs {
             let product = |p: usize| {
                 let pairs = inputs.chunks(TILES).zip(gradients.chunks(TILES));
-                let chunk = |(x, dy): (&[Vec<T>], &[Vec<T>])| {
-                    x.iter().zip(dy).fold(T::zero(), |sum, (x, dy)| x[p].mul_add(dy[p], sum))
+                let chunk = |(x, dy): (&[Positions<T>], &[Positions<T>])| {
+                    let pairs = x.iter().zip(dy).filter_map(|(x, dy)| x[p].zip(dy[p]));
+                    pairs.fold(T::zero(), |sum, (x, dy)| x.mul_add(dy, sum))
                 };
                 pairs.map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
             };
-            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], |m| variant.taps(m)));
+            let taps = |m: &[T]| variant.taps(m);
+            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], taps, taps));
         }
     }
     Ok(dw)
@@ -255,8 +301,9 @@ mod tests {
     /// In `f64` nothing but the roundings of the points is left between the algorithms.
     #[test]
     fn winograd_is_the_convolution() {
-        for variant in Variant::ALL {
-            let s = ConvShape::square(2, 5, 13, 3, variant.r(), variant.stride(), 1);
+        for (variant, size) in Variant::ALL.into_iter().flat_map(|variant| (10..15).map(move |size| (variant, size))) {
+            let square = ConvShape::square(2, 5, size, 3, variant.r(), variant.stride(), 1);
+            let s = ConvShape { iw: 13, ..square };
             let number = |i: usize| ((i * 7919 % 1000) as f64 - 500.0) / 500.0;
             let x: Vec<f64> = (0..s.input().plain_len()).map(number).collect();
             let w: Vec<f64> = (0..s.weight_len()).map(|i| number(i + 31)).collect();

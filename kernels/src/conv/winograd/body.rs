@@ -1,10 +1,11 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
+use super::edges::{Axis, Room, What};
 use super::epilogue::Epilogue;
 use super::multiply::Multiply;
 use super::spread::{Source, Spread};
 use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
-use super::{Call, Geometry, PANEL, Winograd, phases};
+use super::{Call, Geometry, Order, PANEL, Stretch, Winograd, phases};
 use crate::conv::tile::parts;
 use crate::reference::winograd::Variant;
 use crate::{Isa, Kernel, LANES, Simd};
@@ -25,6 +26,7 @@ pub(super) struct Body<'a> {
     pub plan: &'a Winograd,
     pub call: &'a Call<'a>,
     pub geometry: Geometry,
+    pub order: Order,
     pub stage: Stage,
     /// Transformed inputs, `[segment][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
@@ -37,13 +39,19 @@ pub(super) struct Body<'a> {
 pub(super) struct Part<'a, T>(pub &'a Body<'a>, pub T);
 
 /// Transforms blocks of input channels of some tiles by `T`.
-struct Input<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+struct Input<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
+
+/// The same of tiles that lack positions.
+struct EdgeInput<T>(Range<usize>, Stretch, PhantomData<T>);
 
 /// The same at all phases.
-struct Phases<T, const N: usize, const O: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+struct Phases<T, const N: usize, const O: usize>(Range<usize>, Stretch, PhantomData<T>);
 
 /// Transforms the products of a panel by `T`.
-struct Output<T, const N: usize, const M: usize>(Range<usize>, Range<usize>, PhantomData<T>);
+struct Output<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
+
+/// The same of tiles that lack positions.
+struct EdgeOutput<T, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
 
 // SAFETY of all: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's
 // slices have the lengths of the plan.
@@ -51,11 +59,11 @@ impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T,
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Input(blocks, tiles, _)) = self;
+        let Part(body, Input(blocks, stretch, _)) = self;
         // A loop: a closure is not always inlined, and outside its shim a vector is not a register.
         for block in blocks {
             // SAFETY: see above.
-            unsafe { body.input::<S, T, N, M>(s, block, tiles.clone()) }
+            unsafe { body.input::<S, T, N, M>(s, block, stretch.clone()) }
         }
     }
 }
@@ -64,11 +72,11 @@ impl<T: Line<N, N> + Line<O, O>, const N: usize, const O: usize> Kernel for Part
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Phases(blocks, tiles, _)) = self;
+        let Part(body, Phases(blocks, stretch, _)) = self;
         // A loop: a closure is not always inlined, and outside its shim a vector is not a register.
         for block in blocks {
             // SAFETY: see above.
-            unsafe { body.phases::<S, T, N, O>(s, block, tiles.clone()) }
+            unsafe { body.phases::<S, T, N, O>(s, block, stretch.clone()) }
         }
     }
 }
@@ -77,9 +85,31 @@ impl<T: Line<N, M>, const N: usize, const M: usize> Kernel for Part<'_, Output<T
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Output(panel, tiles, _)) = self;
+        let Part(body, Output(panel, stretch, _)) = self;
         // SAFETY: see above.
-        unsafe { body.output::<S, T, N, M>(s, panel, tiles) }
+        unsafe { body.output::<S, T, N, M>(s, panel, &stretch) }
+    }
+}
+
+impl<T: Axis> Kernel for Part<'_, EdgeInput<T>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, EdgeInput(blocks, stretch, _)) = self;
+        for block in blocks {
+            // SAFETY: see above.
+            unsafe { body.edge_input::<S, T>(s, block, stretch.clone()) }
+        }
+    }
+}
+
+impl<T: Axis, const M: usize> Kernel for Part<'_, EdgeOutput<T, M>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, EdgeOutput(panel, stretch, _)) = self;
+        // SAFETY: see above.
+        unsafe { body.edge_output::<S, T, M>(s, panel, &stretch) }
     }
 }
 
@@ -87,37 +117,57 @@ impl Body<'_> {
     /// Runs the stage.
     pub fn run(&self, isa: Isa) {
         match self.stage.clone() {
-            Stage::Input(blocks, tiles) => match self.plan.variant {
-                Variant::F4x3 => isa.dispatch(Part(self, Input::<F4x3, 6, 4>(blocks, tiles, PhantomData))),
-                Variant::F2x3 => isa.dispatch(Part(self, Input::<F2x3, 4, 2>(blocks, tiles, PhantomData))),
-                Variant::F3x2 => isa.dispatch(Part(self, Input::<F3x2, 4, 3>(blocks, tiles, PhantomData))),
-                Variant::F4x3S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 4>(blocks, tiles, PhantomData))),
-                Variant::F4x4S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 5>(blocks, tiles, PhantomData))),
-                Variant::F4x5S2 => isa.dispatch(Part(self, Phases::<F4x3, 6, 5>(blocks, tiles, PhantomData))),
-                Variant::F3x3S2 => isa.dispatch(Part(self, Phases::<F3x2, 4, 3>(blocks, tiles, PhantomData))),
-                // See `first.rs`.
-                Variant::F4x7S2 => {}
-            },
+            Stage::Input(blocks, tiles) => {
+                for stretch in self.plan.stretches(self.order, tiles) {
+                    self.run_input(isa, blocks.clone(), stretch);
+                }
+            }
             Stage::Output(blocks, tiles) => {
                 for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
                     let panel = blocks.start + start..blocks.start + start + len;
                     isa.dispatch(Part(self, Multiply(panel.clone(), tiles.clone())));
-                    let tiles = tiles.clone();
-                    match self.plan.variant {
-                        Variant::F4x3 | Variant::F4x5S2 => {
-                            isa.dispatch(Part(self, Output::<F4x3, 6, 4>(panel, tiles, PhantomData)));
-                        }
-                        Variant::F2x3 => isa.dispatch(Part(self, Output::<F2x3, 4, 2>(panel, tiles, PhantomData))),
-                        Variant::F3x2 | Variant::F3x3S2 => {
-                            isa.dispatch(Part(self, Output::<F3x2, 4, 3>(panel, tiles, PhantomData)));
-                        }
-                        Variant::F4x3S2 | Variant::F4x4S2 => {
-                            isa.dispatch(Part(self, Output::<F4x2, 5, 4>(panel, tiles, PhantomData)));
-                        }
-                        Variant::F4x7S2 => {}
+                    for stretch in self.plan.stretches(self.order, tiles.clone()) {
+                        self.run_output(isa, panel.clone(), stretch);
                     }
                 }
             }
+        }
+    }
+
+    fn run_input(&self, isa: Isa, blocks: Range<usize>, stretch: Stretch) {
+        let is_whole = stretch.is_whole();
+        match self.plan.variant {
+            Variant::F4x3 if is_whole => isa.dispatch(Part(self, Input::<F4x3, 6, 4>(blocks, stretch, PhantomData))),
+            Variant::F2x3 if is_whole => isa.dispatch(Part(self, Input::<F2x3, 4, 2>(blocks, stretch, PhantomData))),
+            Variant::F3x2 if is_whole => isa.dispatch(Part(self, Input::<F3x2, 4, 3>(blocks, stretch, PhantomData))),
+            Variant::F4x3 => isa.dispatch(Part(self, EdgeInput::<F4x3>(blocks, stretch, PhantomData))),
+            Variant::F2x3 => isa.dispatch(Part(self, EdgeInput::<F2x3>(blocks, stretch, PhantomData))),
+            Variant::F3x2 => isa.dispatch(Part(self, EdgeInput::<F3x2>(blocks, stretch, PhantomData))),
+            Variant::F4x3S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 4>(blocks, stretch, PhantomData))),
+            Variant::F4x4S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 5>(blocks, stretch, PhantomData))),
+            Variant::F4x5S2 => isa.dispatch(Part(self, Phases::<F4x3, 6, 5>(blocks, stretch, PhantomData))),
+            Variant::F3x3S2 => isa.dispatch(Part(self, Phases::<F3x2, 4, 3>(blocks, stretch, PhantomData))),
+            // See `first.rs`.
+            Variant::F4x7S2 => {}
+        }
+    }
+
+    fn run_output(&self, isa: Isa, panel: Range<usize>, stretch: Stretch) {
+        match (self.plan.variant, stretch.is_whole()) {
+            (Variant::F4x3, false) => isa.dispatch(Part(self, EdgeOutput::<F4x3, 4>(panel, stretch, PhantomData))),
+            (Variant::F2x3, false) => isa.dispatch(Part(self, EdgeOutput::<F2x3, 2>(panel, stretch, PhantomData))),
+            (Variant::F3x2, false) => isa.dispatch(Part(self, EdgeOutput::<F3x2, 3>(panel, stretch, PhantomData))),
+            (Variant::F4x3 | Variant::F4x5S2, _) => {
+                isa.dispatch(Part(self, Output::<F4x3, 6, 4>(panel, stretch, PhantomData)));
+            }
+            (Variant::F2x3, _) => isa.dispatch(Part(self, Output::<F2x3, 4, 2>(panel, stretch, PhantomData))),
+            (Variant::F3x2 | Variant::F3x3S2, _) => {
+                isa.dispatch(Part(self, Output::<F3x2, 4, 3>(panel, stretch, PhantomData)));
+            }
+            (Variant::F4x3S2 | Variant::F4x4S2, _) => {
+                isa.dispatch(Part(self, Output::<F4x2, 5, 4>(panel, stretch, PhantomData)));
+            }
+            (Variant::F4x7S2, _) => {}
         }
     }
 }
@@ -129,12 +179,20 @@ impl Body<'_> {
         &self,
         s: S,
         block: usize,
-        tiles: Range<usize>,
+        Stretch { tiles, places, .. }: Stretch,
     ) {
-        let places = self.plan.places(self.geometry.first + tiles.start);
         let to = Spread { rows: 0..N, v: self.v.wrapping_add(block * self.geometry.block), tiles };
         // SAFETY: the caller's promise.
         unsafe { self.source().spread::<S, T, N, N>(s, &self.geometry, M, places, block, to) }
+    }
+
+    /// The same of tiles that lack positions.
+    #[inline(always)]
+    unsafe fn edge_input<S: Simd, T: Axis>(&self, s: S, block: usize, stretch: Stretch) {
+        let v = self.v.wrapping_add(block * self.geometry.block);
+        let to = Spread { rows: 0..T::VARIANT.n(), v, tiles: stretch.tiles.clone() };
+        // SAFETY: the caller's promise.
+        unsafe { self.source().spread_edges::<S, T>(s, &self.geometry, What::Input, block, stretch, to) }
     }
 
     /// `Bᵀ d B` of one block of channels at all phases.
@@ -143,9 +201,9 @@ impl Body<'_> {
         &self,
         s: S,
         block: usize,
-        tiles: Range<usize>,
+        Stretch { tiles, places, .. }: Stretch,
     ) {
-        let (variant, places) = (self.plan.variant, self.plan.places(self.geometry.first + tiles.start));
+        let variant = self.plan.variant;
         let to = phases::Spread { variant, block, v: self.v, tiles };
         // SAFETY: the caller's promise.
         unsafe { self.source().spread_phases::<S, T, N, O>(s, &self.geometry, 2 * variant.m(), places, &to) }
@@ -163,15 +221,29 @@ impl Body<'_> {
         &self,
         s: S,
         panel: Range<usize>,
-        tiles: Range<usize>,
+        stretch: &Stretch,
     ) {
         let (d, g) = (&self.plan.output, &self.geometry);
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, self.call, d, block);
-            for (tile, place) in tiles.clone().zip(self.plan.places(g.first + tiles.start)) {
+            for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {
                 let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
                 // SAFETY: the caller's promise; the place is one of the plan.
                 unsafe { epilogue.tile::<S, T, N, M>(s, from, g.position, place) };
+            }
+        }
+    }
+
+    /// The same of tiles that lack positions.
+    #[inline(always)]
+    unsafe fn edge_output<S: Simd, T: Axis, const M: usize>(&self, s: S, panel: Range<usize>, stretch: &Stretch) {
+        let (d, g, mut room) = (&self.plan.output, &self.geometry, [Room::new(), Room::new()]);
+        for (j, block) in panel.enumerate() {
+            let epilogue = Epilogue::new(s, self.call, d, block);
+            for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {
+                let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
+                // SAFETY: the caller's promise; the place is one of the plan.
+                unsafe { epilogue.edge_tile::<S, T, M>(s, from, g.position, place, stretch.k, &mut room) };
             }
         }
     }

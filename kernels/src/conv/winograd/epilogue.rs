@@ -3,6 +3,7 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+use super::edges::{Axis, Both, Grid, Room, What};
 use super::spread::gather_tile;
 use super::transform::Line;
 use super::{Call, Place};
@@ -57,44 +58,109 @@ impl<'a> Epilogue<'a> {
         position: usize,
         place: Place,
     ) {
-        let d = self.output;
-        let (top, left) = (place.row * M, place.col * M);
-        let at = ((place.image * blocks(d.c) + self.block) * d.plane() + top * d.w + left) * LANES;
+        let at = self.at::<M>(place);
         let r = s.register();
         // Where the next tile's outputs go, lest their stores wait.
         for i in 0..M {
             for c in M..2 * M {
-                s.prefetch_far(self.call.y.ptr().wrapping_add(at + i * d.w * LANES + c * LANES));
+                s.prefetch_far(self.call.y.ptr().wrapping_add(at + i * self.output.w * LANES + c * LANES));
             }
         }
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
-            let at = at + lane;
-            let to = Tile {
-                rows: M.min(d.h - top),
-                cols: M.min(d.w - left),
-                row: d.w * LANES,
-                valid: r.first(self.valid, part),
-                is_whole: self.valid == LANES,
-            };
-            // SAFETY: the caller's promise; the tile's pixels lie inside the output, the parts in its blocks.
+            let to = self.to::<S, M>(s, place, part);
+            // SAFETY: the caller's promise.
             unsafe {
-                let (bias, slopes) = (r.load(self.bias.as_ptr().add(lane)), r.load(self.slopes.as_ptr().add(lane)));
                 let mut y = gather_tile::<S::Register, T, N, M>(r, from.add(lane), position);
-                for v in y.as_flattened_mut() {
-                    *v = r.add(*v, bias);
-                }
-                if let Some(shortcut) = self.call.shortcut {
-                    to.add(r, &mut y, shortcut.as_ptr().add(at));
-                }
-                if let Some(pre) = self.call.pre {
-                    to.store(r, &y, pre.ptr().add(at));
-                }
-                for v in y.as_flattened_mut() {
-                    *v = r.select(r.gt(*v, r.zero()), *v, r.mul(slopes, *v));
-                }
-                to.store(r, &y, self.call.y.ptr().add(at));
+                self.finish(r, &mut y, &to, lane, at + lane);
             }
+        }
+    }
+
+    /// The same of a tile of so many outputs along each axis, all if 0, which has fewer positions than others. Whatever the
+    /// room holds.
+    ///
+    /// # Safety
+    /// As [`Epilogue::tile`].
+    #[inline(always)]
+    pub unsafe fn edge_tile<S: Simd, T: Axis, const M: usize>(
+        &self,
+        s: S,
+        from: *const f32,
+        position: usize,
+        place: Place,
+        k: [usize; 2],
+        [half, outputs]: &mut [Room; 2],
+    ) {
+        let (at, r) = (self.at::<M>(place), s.register());
+        let (from_grid, to_grid) = (Grid::positions(T::VARIANT, k, position), Grid::dense(M * LANES, LANES));
+        let rows = 0..What::Output.sizes(T::VARIANT, k[0]).1;
+        for part in 0..S::PARTS {
+            let lane = part * S::Register::WIDTH;
+            let to = self.to::<S, M>(s, place, part);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (from, outputs) = (from.add(lane), outputs.ptr());
+                let (what, rows) = (What::Output, rows.clone());
+                let both = Both { what, k, from, from_grid: &from_grid, to: outputs, to_grid: &to_grid, rows };
+                both.run::<S::Register, T>(r, half);
+                let mut y = [[r.zero(); M]; M];
+                for (i, v) in y.as_flattened_mut().iter_mut().enumerate() {
+                    *v = r.load(outputs.add(i * LANES));
+                }
+                self.finish(r, &mut y, &to, lane, at + lane);
+            }
+        }
+    }
+
+    /// Where a tile's outputs begin.
+    #[inline(always)]
+    fn at<const M: usize>(&self, place: Place) -> usize {
+        let d = self.output;
+        ((place.image * blocks(d.c) + self.block) * d.plane() + (place.row * d.w + place.col) * M) * LANES
+    }
+
+    #[inline(always)]
+    fn to<S: Simd, const M: usize>(&self, s: S, place: Place, part: usize) -> Tile<<S::Register as Lanes>::M> {
+        let d = self.output;
+        Tile {
+            rows: M.min(d.h - place.row * M),
+            cols: M.min(d.w - place.col * M),
+            row: d.w * LANES,
+            valid: s.register().first(self.valid, part),
+            is_whole: self.valid == LANES,
+        }
+    }
+
+    /// Bias, shortcut and PReLU of a tile's outputs, which are written from element `at` on.
+    ///
+    /// # Safety
+    /// The tile lies in the call's tensors, and no other thread has it.
+    #[inline(always)]
+    unsafe fn finish<S: Lanes, const M: usize>(
+        &self,
+        s: S,
+        y: &mut [[S::V; M]; M],
+        to: &Tile<S::M>,
+        lane: usize,
+        at: usize,
+    ) {
+        // SAFETY: the caller's promise; a block's parameters have as many lanes as its parts.
+        unsafe {
+            let (bias, slopes) = (s.load(self.bias.as_ptr().add(lane)), s.load(self.slopes.as_ptr().add(lane)));
+            for v in y.as_flattened_mut() {
+                *v = s.add(*v, bias);
+            }
+            if let Some(shortcut) = self.call.shortcut {
+                to.add(s, y, shortcut.as_ptr().add(at));
+            }
+            if let Some(pre) = self.call.pre {
+                to.store(s, y, pre.ptr().add(at));
+            }
+            for v in y.as_flattened_mut() {
+                *v = s.select(s.gt(*v, s.zero()), *v, s.mul(slopes, *v));
+            }
+            to.store(s, y, self.call.y.ptr().add(at));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The products of a block of tiles: at each position a small matrix product.
+//! The products of a block of tiles: at each position a small matrix product, of the tiles that have it.
 
 use super::body::{Body, Part};
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
@@ -46,12 +46,14 @@ impl Body<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
         let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len);
-        let is_tall = S::TILE_VECTORS >= 4 && self.asks(&tiles);
-        let most = if is_tall { FEW } else { S::TILE_VECTORS };
         let mut before = 0;
         for position in 0..n * n {
             let phases = depth.phases([position / n, position % n]);
             let lines = phases * depth.lines_of_phase();
+            let having = self.order.having([position / n, position % n]);
+            let tiles = tiles.start.max(having.start)..tiles.end.min(having.end);
+            let is_tall = S::TILE_VECTORS >= 4 && self.asks(&tiles);
+            let most = if is_tall { FEW } else { S::TILE_VECTORS };
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(most)) {
                 let w = (panel.start + start) * stream + before * LANES;
                 let next = match start + vectors == panel.len() {
@@ -137,8 +139,8 @@ impl Body<'_> {
         let (first, block, channels) = (segments.start == 0, self.geometry.block, self.plan.input.c);
         let x: [*const f32; I] = std::array::from_fn(|i| x.wrapping_add(i * LANES));
         let runs = segments.map(|q| {
-            // The next segment's inputs lie too far away for the processor to guess.
-            (0..I).for_each(|i| s.prefetch(x[i].wrapping_add((q + 1) * block)));
+            // The segments that come lie too far away for the processor to guess; one ahead would still be waited for.
+            (0..I).for_each(|i| s.prefetch(x[i].wrapping_add((q + 2) * block)));
             // Stream by stream: line by line of all streams memory gave a fifth less.
             for j in 0..J {
                 for k in ahead.clone() {

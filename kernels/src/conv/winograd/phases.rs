@@ -5,9 +5,10 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+use super::Geometry;
+use super::order::Places;
 use super::spread::{Source, ZEROS, inside};
 use super::transform::Line;
-use super::{Geometry, Places};
 use crate::reference::winograd::Variant;
 use crate::{LANES, Lanes, Simd, blocks};
 use std::ops::Range;

@@ -3,8 +3,10 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+use super::Geometry;
+use super::edges::{Axis, Both, Grid, MOST, Room, What};
+use super::order::{Places, Stretch};
 use super::transform::Line;
-use super::{Geometry, Places};
 use crate::{Dims, LANES, Lanes, Simd};
 use std::ops::Range;
 
@@ -71,7 +73,7 @@ impl Source<'_> {
         let d = &self.dims;
         let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
         let row = d.w * LANES;
-        let mut edge = [[0.0f32; LANES]; 36];
+        let mut edge = [[0.0f32; LANES]; MOST * MOST];
         for (tile, place) in tiles.zip(places) {
             let plane = (place.image * crate::blocks(d.c) + block) * d.plane() * LANES;
             let x = self.x.as_ptr().wrapping_add(plane);
@@ -100,6 +102,59 @@ impl Source<'_> {
                         }
                     }
                     spread_parts::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
+                }
+            }
+        }
+    }
+}
+
+impl Source<'_> {
+    /// The same of tiles that have fewer positions than others.
+    ///
+    /// # Safety
+    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
+    #[inline(always)]
+    pub unsafe fn spread_edges<S: Simd, T: Axis>(
+        &self,
+        s: S,
+        g: &Geometry,
+        what: What,
+        block: usize,
+        stretch: Stretch,
+        to: Spread,
+    ) {
+        let (d, n, m, k) = (&self.dims, T::VARIANT.n(), T::VARIANT.m(), stretch.k);
+        let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
+        let [(height, positions), (width, _)] = k.map(|k| what.sizes(T::VARIANT, k));
+        // The last of an edge's positions is the last of all.
+        let is_before = |end: usize| move |i: &usize| if i + 1 == positions { n - 1 < end } else { *i < end };
+        let before = |end: usize| (0..positions).filter(is_before(end)).count();
+        let rows = before(to.rows.start)..before(to.rows.end);
+        let (from_grid, to_grid) = (Grid::dense(width * LANES, LANES), Grid::positions(T::VARIANT, k, g.position));
+        let v = to.v.wrapping_sub(to.rows.start * n * g.position);
+        let (mut pixels, mut half) = ([[0.0f32; LANES]; MOST * MOST], Room::new());
+        for (tile, place) in stretch.tiles.zip(stretch.places) {
+            let plane = (place.image * crate::blocks(d.c) + block) * d.plane() * LANES;
+            let (top, inside_rows) = inside(place.row * m, self.pad_top, height, d.h);
+            let (left, inside_cols) = inside(place.col * m, self.pad_left, width, d.w);
+            let corner = self.x.as_ptr().wrapping_add(plane);
+            let corner = corner.wrapping_offset((top * d.w as isize + left) * LANES as isize);
+            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many; the
+            // rest is the caller's promise.
+            unsafe {
+                let pad = s.load(pads);
+                for (r, line) in pixels.chunks_exact_mut(width).enumerate().take(height) {
+                    for (c, pixel) in line.iter_mut().enumerate() {
+                        let is_inside = inside_rows.contains(&r) && inside_cols.contains(&c);
+                        let from = corner.wrapping_add((r * d.w + c) * LANES);
+                        s.write(pixel, if is_inside { s.load(from) } else { pad });
+                    }
+                }
+                for part in 0..S::PARTS {
+                    let at = part * S::Register::WIDTH;
+                    let (from, to) = (pixels.as_ptr().cast::<f32>().add(at), v.wrapping_add(tile * LANES + at));
+                    let both = Both { what, k, from, from_grid: &from_grid, to, to_grid: &to_grid, rows: rows.clone() };
+                    both.run::<S::Register, T>(s.register(), &mut half);
                 }
             }
         }

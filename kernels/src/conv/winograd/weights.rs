@@ -197,7 +197,7 @@ impl Weights {
             let by_position = self.is_by_position(&share);
             for first in (0..total).step_by(tiles) {
                 let geometry = Geometry::with(positions, first..total.min(first + tiles));
-                let run = |stage, m| isa.dispatch(body(geometry, stage, v, m));
+                let run = |stage, m| body(geometry, stage, v, m).run(isa);
                 let sums = |unit: usize| if keeps { m.wrapping_add(unit * self.unit_len()) } else { m };
                 let multiply = |unit: usize, positions: Range<usize>| {
                     run(Stage::Multiply(share.clone(), self.unit(&share, unit), positions), sums(unit));
@@ -225,7 +225,7 @@ impl Weights {
             if task % slots < ins * outs {
                 let stage = Stage::Gather(self.unit(&share, task % slots));
                 let m = sums.ptr().wrapping_add(task * self.unit_len());
-                isa.dispatch(body(Geometry::with(0, 0..0), stage, scratch.as_mut_ptr(), m));
+                body(Geometry::with(0, 0..0), stage, scratch.as_mut_ptr(), m).run(isa);
             }
         });
     }

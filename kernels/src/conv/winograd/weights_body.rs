@@ -1,13 +1,16 @@
 //! The stages of a block of tiles of the weight gradient: transform, multiply at each position, transform the sums.
 
 use super::Geometry;
+use super::edges::{Axis, What};
+use super::order::Stretch;
 use super::spread::{Source, Spread, gather_tile};
 use super::transform::{F2x3, F3x2, F4x3, Line};
 use super::weights::{Share, Weights};
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::winograd::{TILES, Variant};
-use crate::{Kernel, LANES, Lanes, Simd};
+use crate::{Isa, Kernel, LANES, Lanes, Simd};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Taps of the largest kernel.
@@ -34,7 +37,6 @@ impl Unit {
 }
 
 /// What to do with a block of tiles.
-#[derive(Debug, Clone)]
 pub(super) enum Stage {
     /// Transform the channels of a share, at its rows of positions.
     Spread(Share),
@@ -58,136 +60,213 @@ pub(super) struct Body<'a> {
     pub dw: *mut f32,
 }
 
-impl Kernel for Body<'_> {
-    type Output = ();
+/// A stage's work: one function each, lest the compiler spill in the products.
+struct Part<'a, T>(&'a Body<'a>, T);
 
+/// Some tiles of a chunk to transform, of a block of a tensor's channels; and where to.
+struct Tiles<'a> {
+    source: Source<'a>,
+    block: usize,
+    stretch: Stretch,
+    to: Spread,
+}
+
+/// Transforms tiles by `T`.
+struct Whole<'a, T, const A: usize, const B: usize>(&'a Tiles<'a>, PhantomData<T>);
+/// The same of tiles that lack positions.
+struct Edges<'a, T>(&'a Tiles<'a>, What, PhantomData<T>);
+/// Sums the products of a unit of a share at some positions.
+struct Products<'a>(&'a Share, &'a Unit, Range<usize>);
+/// Transforms the sums of a unit by `T`.
+struct Gather<'a, T, const N: usize, const R: usize>(&'a Unit, PhantomData<T>);
+
+/// A chunk's products at one position: so many transformed inputs and output gradients from where these point, and
+/// the sums.
+#[derive(Clone, Copy)]
+struct Chunk {
+    x: *const f32,
+    dy: *const f32,
+    m: *mut f32,
+    len: usize,
+    /// Whether to set the sums in place of adding to them.
+    first: bool,
+}
+
+// SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
+// unit's sums, `dw` for the weights; no two tasks have a unit's sums at the same position, or its weights.
+impl<T: Line<A, B> + Axis, const A: usize, const B: usize> Kernel for Part<'_, Whole<'_, T, A, B>> {
+    type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
-        // unit's sums, `dw` for the weights; no two tasks have a unit's sums at the same position, or its weights.
-        unsafe {
-            match self.stage.clone() {
-                Stage::Spread(share) => match self.plan.variant() {
-                    Variant::F4x3 => self.spread::<S, F4x3, 6, 4>(s, &share),
-                    Variant::F2x3 => self.spread::<S, F2x3, 4, 2>(s, &share),
-                    Variant::F3x2 => self.spread::<S, F3x2, 4, 3>(s, &share),
-                    _ => {} // `check_gradient`: no plan has a stride.
-                },
-                Stage::Multiply(share, unit, positions) => self.multiply(s, &share, &unit, positions),
-                Stage::Gather(unit) => match self.plan.variant() {
-                    Variant::F4x3 => self.gather::<S, F4x3, 6, 3>(s, &unit),
-                    Variant::F2x3 => self.gather::<S, F2x3, 4, 3>(s, &unit),
-                    Variant::F3x2 => self.gather::<S, F3x2, 4, 2>(s, &unit),
-                    _ => {}
-                },
+        let Part(Body { geometry: g, .. }, Whole(tiles, _)) = self;
+        let (step, places, to) = (T::VARIANT.m(), tiles.stretch.places.clone(), tiles.to.clone());
+        // SAFETY: see above.
+        unsafe { tiles.source.spread::<S, T, A, B>(s, g, step, places, tiles.block, to) }
+    }
+}
+
+impl<T: Axis> Kernel for Part<'_, Edges<'_, T>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(Body { geometry: g, .. }, Edges(tiles, what, _)) = self;
+        let (stretch, to) = (tiles.stretch.clone(), tiles.to.clone());
+        // SAFETY: see above.
+        unsafe { tiles.source.spread_edges::<S, T>(s, g, what, tiles.block, stretch, to) }
+    }
+}
+
+impl Kernel for Part<'_, Products<'_>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, Products(share, unit, positions)) = self;
+        // SAFETY: see above.
+        unsafe { body.multiply(s, share, unit, positions) }
+    }
+}
+
+impl<T: Line<N, R>, const N: usize, const R: usize> Kernel for Part<'_, Gather<'_, T, N, R>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(body, Gather(unit, _)) = self;
+        // SAFETY: see above.
+        unsafe { body.gather::<S, T, N, R>(s, unit) }
+    }
+}
+
+impl Body<'_> {
+    /// Runs the stage.
+    pub fn run(&self, isa: Isa) {
+        match &self.stage {
+            Stage::Spread(share) => self.spread(isa, share),
+            Stage::Multiply(share, unit, positions) => {
+                isa.dispatch(Part(self, Products(share, unit, positions.clone())));
             }
+            Stage::Gather(unit) => match self.plan.variant() {
+                Variant::F4x3 => isa.dispatch(Part(self, Gather::<F4x3, 6, 3>(unit, PhantomData))),
+                Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, PhantomData))),
+                Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, PhantomData))),
+                _ => {} // `check_gradient`: no plan has a stride.
+            },
+        }
+    }
+
+    /// `Bᵀ d B` of the share's input channels, `A dY Aᵀ` of its output channels: of each chunk the tiles in their order.
+    fn spread(&self, isa: Isa, share: &Share) {
+        let (f, g) = (&self.plan.forward, &self.geometry);
+        let (pad_top, pad_left) = (f.pad_top, f.pad_left);
+        let x = Source { x: self.x, dims: f.input, pads: &[], pad_top, pad_left };
+        let dy = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
+        // Without edges the order is that of the places.
+        let step = if f.edges() == [0, 0] { g.tiles } else { TILES };
+        let blocks = share.ins.clone().map(|block| (x, What::Input, block));
+        let blocks = blocks.chain(share.outs.clone().map(|block| (dy, What::Gradient, block)));
+        for (i, (source, what, block)) in blocks.enumerate() {
+            for chunk in (0..g.tiles).step_by(step) {
+                let len = step.min(g.tiles - chunk);
+                let (first, v) = (g.first + chunk, self.v.wrapping_add(i * g.block + chunk * LANES));
+                for stretch in f.stretches(f.order(first..first + len), 0..len) {
+                    let to = Spread { rows: share.rows.clone(), v, tiles: stretch.tiles.clone() };
+                    self.transform(isa, &Tiles { source, block, stretch, to }, what);
+                }
+            }
+        }
+    }
+
+    fn transform(&self, isa: Isa, tiles: &Tiles<'_>, what: What) {
+        let is_input = what == What::Input;
+        match (self.plan.variant(), tiles.stretch.is_whole()) {
+            (Variant::F4x3, true) if is_input => isa.dispatch(Part(self, Whole::<F4x3, 6, 6>(tiles, PhantomData))),
+            (Variant::F2x3, true) if is_input => isa.dispatch(Part(self, Whole::<F2x3, 4, 4>(tiles, PhantomData))),
+            (Variant::F3x2, true) if is_input => isa.dispatch(Part(self, Whole::<F3x2, 4, 4>(tiles, PhantomData))),
+            (Variant::F4x3, true) => isa.dispatch(Part(self, Whole::<F4x3, 4, 6>(tiles, PhantomData))),
+            (Variant::F2x3, true) => isa.dispatch(Part(self, Whole::<F2x3, 2, 4>(tiles, PhantomData))),
+            (Variant::F3x2, true) => isa.dispatch(Part(self, Whole::<F3x2, 3, 4>(tiles, PhantomData))),
+            (Variant::F4x3, false) => isa.dispatch(Part(self, Edges::<F4x3>(tiles, what, PhantomData))),
+            (Variant::F2x3, false) => isa.dispatch(Part(self, Edges::<F2x3>(tiles, what, PhantomData))),
+            (Variant::F3x2, false) => isa.dispatch(Part(self, Edges::<F3x2>(tiles, what, PhantomData))),
+            _ => {} // As above.
         }
     }
 }
 
 impl Body<'_> {
-    /// `Bᵀ d B` of the share's input channels, `A dY Aᵀ` of its output channels.
-    #[inline(always)]
-    unsafe fn spread<S: Simd, T: Line<N, N> + Line<M, N>, const N: usize, const M: usize>(&self, s: S, share: &Share) {
-        let (f, g) = (&self.plan.forward, &self.geometry);
-        let (pad_top, pad_left) = (f.pad_top, f.pad_left);
-        let x = Source { x: self.x, dims: f.input, pads: &[], pad_top, pad_left };
-        let dy = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
-        // SAFETY: the caller's promise.
-        unsafe {
-            for (i, block) in share.ins.clone().enumerate() {
-                let to = Spread { rows: share.rows.clone(), v: self.v.wrapping_add(i * g.block), tiles: 0..g.tiles };
-                x.spread::<S, T, N, N>(s, g, M, f.places(g.first), block, to);
-            }
-            for (i, block) in (share.ins.len()..).zip(share.outs.clone()) {
-                let to = Spread { rows: share.rows.clone(), v: self.v.wrapping_add(i * g.block), tiles: 0..g.tiles };
-                dy.spread::<S, T, M, N>(s, g, M, f.places(g.first), block, to);
-            }
-        }
-    }
-
-    /// The products of a unit's channels, summed over the block's tiles.
+    /// The products of a unit's channels, summed over the block's tiles that have the position.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, positions: Range<usize>) {
-        let n = self.plan.variant().n();
+        let (f, g, n) = (&self.plan.forward, &self.geometry, self.plan.variant().n());
         for position in positions {
             let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
-            let at =
-                |block: usize| self.v.wrapping_add(block * self.geometry.block + position * self.geometry.position);
+            let at = |block: usize| self.v.wrapping_add(block * g.block + position * g.position);
             let x = at(unit.ins.start - share.ins.start).cast_const();
             let dy = at(share.ins.len() + unit.outs.start - share.outs.start).cast_const();
-            for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(
-                            s,
-                            unit,
-                            x,
-                            dy.wrapping_add(start * self.geometry.block),
-                            m.wrapping_add(start * unit.stream()),
-                        ),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(
-                            s,
-                            unit,
-                            x,
-                            dy.wrapping_add(start * self.geometry.block),
-                            m.wrapping_add(start * unit.stream()),
-                        ),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(
-                            s,
-                            unit,
-                            x,
-                            dy.wrapping_add(start * self.geometry.block),
-                            m.wrapping_add(start * unit.stream()),
-                        ),
-                        _ => self.panel::<S, 1>(
-                            s,
-                            unit,
-                            x,
-                            dy.wrapping_add(start * self.geometry.block),
-                            m.wrapping_add(start * unit.stream()),
-                        ),
-                    }
-                }
-            }
-        }
-    }
-
-    /// One position, `J` vectors of output channels: the transforms of the unit's inputs from `x` on, of its output
-    /// gradients from `dy` on.
-    #[inline(always)]
-    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, x: *const f32, dy: *const f32, m: *mut f32) {
-        let (f, g) = (&self.plan.forward, &self.geometry);
-        for first in (0..g.tiles).step_by(TILES) {
-            let len = TILES.min(g.tiles - first);
-            let dy = dy.wrapping_add(first * LANES);
-            for (i, block) in unit.ins.clone().enumerate() {
-                let x = x.wrapping_add(i * g.block + first * LANES);
-                let lanes = LANES.min(f.input.c - block * LANES);
-                for (row, rows) in parts(lanes, lanes.div_ceil(ROWS)) {
-                    let tile = Tile {
-                        x: x.wrapping_add(row),
-                        dy,
-                        len,
-                        stream: g.block,
-                        m: m.wrapping_add((i * LANES + row) * LANES),
-                        m_stream: unit.stream(),
-                        first: g.first + first == 0,
-                    };
+            for start in (0..g.tiles).step_by(TILES) {
+                let order = f.order(g.first + start..g.first + g.tiles.min(start + TILES));
+                let having = order.having([share.rows.start + position / n, position % n]);
+                let at = (start + having.start) * LANES;
+                let (x, dy, len) = (x.wrapping_add(at), dy.wrapping_add(at), having.len());
+                let chunk = Chunk { x, dy, m, len, first: g.first + start == 0 };
+                for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
+                    let (dy, m) = (dy.wrapping_add(start * g.block), m.wrapping_add(start * unit.stream()));
+                    let chunk = Chunk { dy, m, ..chunk };
                     // SAFETY: the caller's promise.
                     unsafe {
-                        match rows {
-                            1 => tile.run::<S, 1, J>(s),
-                            2 => tile.run::<S, 2, J>(s),
-                            3 => tile.run::<S, 3, J>(s),
-                            4 => tile.run::<S, 4, J>(s),
-                            5 => tile.run::<S, 5, J>(s),
-                            _ => tile.run::<S, ROWS, J>(s),
+                        match vectors {
+                            4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, chunk),
+                            3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, chunk),
+                            2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, chunk),
+                            _ => self.panel::<S, 1>(s, unit, chunk),
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// A chunk of one position, all input channels of the unit, `J` vectors of output channels.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
+        for (i, block) in unit.ins.clone().enumerate() {
+            let x = chunk.x.wrapping_add(i * self.geometry.block);
+            let lanes = LANES.min(self.plan.forward.input.c - block * LANES);
+            for (row, rows) in parts(lanes, lanes.div_ceil(ROWS)) {
+                let m = chunk.m.wrapping_add((i * LANES + row) * LANES);
+                let chunk = Chunk { x: x.wrapping_add(row), m, ..chunk };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match rows {
+                        1 => self.rows::<S, 1, J>(s, unit, chunk),
+                        2 => self.rows::<S, 2, J>(s, unit, chunk),
+                        3 => self.rows::<S, 3, J>(s, unit, chunk),
+                        4 => self.rows::<S, 4, J>(s, unit, chunk),
+                        5 => self.rows::<S, 5, J>(s, unit, chunk),
+                        _ => self.rows::<S, ROWS, J>(s, unit, chunk),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One register tile: `I` input channels, `J` vectors.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
+        let Chunk { x, dy, m, len, first } = chunk;
+        let mut rows = [x; I];
+        for (i, x) in rows.iter_mut().enumerate() {
+            *x = x.wrapping_add(i);
+        }
+        if !first {
+            for i in 0..I {
+                (0..J).for_each(|j| s.prefetch(m.wrapping_add(j * unit.stream() + i * LANES)));
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let run = Run { x: 0, w: 0, len };
+            let acc = accumulate::<S, I, J>(s, &rows, LANES, [run], dy, self.geometry.block);
+            add_lines::<S, I, J>(s, &acc, m, unit.stream(), first);
         }
     }
 
@@ -199,6 +278,11 @@ impl Body<'_> {
         for (j, out) in unit.outs.clone().enumerate() {
             for (i, block) in unit.ins.clone().enumerate() {
                 let lanes = LANES.min(ic - block * LANES);
+                // Where these weights go, lest their stores wait.
+                for lane in 0..LANES.min(oc - out * LANES) {
+                    let to = self.dw.wrapping_add(((out * LANES + lane) * ic + block * LANES) * R * R);
+                    (0..lanes * R * R).step_by(LANES).for_each(|k| s.prefetch_far(to.wrapping_add(k)));
+                }
                 let from = self.m.wrapping_add(j * unit.stream() + i * LANES * LANES).cast_const();
                 for (lane, lines) in lines.chunks_exact_mut(R * R).enumerate().take(lanes) {
                     for part in 0..S::PARTS {
@@ -233,41 +317,6 @@ impl Body<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// One register tile: a chunk of one position's products of some input channels.
-struct Tile {
-    x: *const f32,
-    dy: *const f32,
-    /// Tiles of the chunk.
-    len: usize,
-    /// Distances between blocks of output channels: of the gradients, of the sums.
-    stream: usize,
-    m: *mut f32,
-    m_stream: usize,
-    /// Whether to set the sums in place of adding to them.
-    first: bool,
-}
-
-impl Tile {
-    #[inline(always)]
-    unsafe fn run<S: Simd, const I: usize, const J: usize>(&self, s: S) {
-        let mut x = [self.x; I];
-        for (i, x) in x.iter_mut().enumerate() {
-            *x = x.wrapping_add(i);
-        }
-        if !self.first {
-            for i in 0..I {
-                (0..J).for_each(|j| s.prefetch(self.m.wrapping_add(j * self.m_stream + i * LANES)));
-            }
-        }
-        // SAFETY: the caller's promise.
-        unsafe {
-            let run = Run { x: 0, w: 0, len: self.len };
-            let acc = accumulate::<S, I, J>(s, &x, LANES, [run], self.dy, self.stream);
-            add_lines::<S, I, J>(s, &acc, self.m, self.m_stream, self.first);
         }
     }
 }
