@@ -31,7 +31,7 @@ def step_seconds(args, name):
     decay = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() <= 1]
     groups = [dict(params=decay, weight_decay=5e-4), dict(params=others, weight_decay=0)]
-    optimizer = torch.optim.SGD(groups, lr=1e-6, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=1e-6, momentum=0.9, fused=args.sgd == "fused" or None)
 
     def step():
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def turn(args, name, engine):
     if engine == "rectify":
         return common.rectify(args, "bench-train", "--model", name, "--batch", args.batch, "--steps", args.steps)
     command = [sys.executable, __file__, "--turn", engine, "--model", name, "--batch", args.batch, "--steps", args.steps,
-               "--threads", args.threads]
+               "--threads", args.threads, "--sgd", args.sgd]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip()[-300:] or f"ended with {done.returncode}")
@@ -62,6 +62,8 @@ def main():
     options.add_argument("--model", action="append", help="cifar13, e14 or a19; may be repeated; default cifar13")
     options.add_argument("--batch", type=int, default=64, help="images a step (default 64)")
     options.add_argument("--steps", type=int, default=3, help="steps of a turn, after one that is not timed (default 3)")
+    options.add_argument("--sgd", choices=["fused", "default"], default="fused",
+                         help="PyTorch's optimiser step: its fastest, or what it takes unasked (default fused)")
     options.add_argument("--turn", help=common.argparse.SUPPRESS)
     args = common.parse(options)
     names = args.model or ["cifar13"]

@@ -1,29 +1,31 @@
 //! Winograd convolution, one fused multiply-add at a time.
 //!
-//! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products a
-//! channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞
-//! where `n = 6`, ±11/8, ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
+//! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products
+//! a channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8): `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d
+//! B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8,
+//! ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
 //!
-//! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the kernel:
-//! the output is the sum of four convolutions of stride 1. They take the same points, so that their products are summed
-//! before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at even ones: its
-//! transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
+//! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the
+//! kernel: the output is the sum of four convolutions of stride 1. They take the same points, so that their products
+//! are summed before the one transform to outputs. A kernel of odd size has one row of taps less at odd rows than at
+//! even ones: its transform would be zero at the point ∞, where such a phase takes no part. The same holds for columns.
 //!
-//! Tiles start at the output's origin. With stride 1 those at the lower and right edge, which may have fewer than `m` rows or
-//! columns of outputs, have fewer positions along that axis ([`Axis`]).
+//! Tiles start at the output's origin. With stride 1 those at the lower and right edge, which may have fewer than `m`
+//! rows or columns of outputs, have fewer positions along that axis ([`Axis`]).
 //!
-//! Order of the sums. A transform, of weights too, in two dimensions is one along the columns (each column of the tile by itself), then one along the rows; the
-//! one-dimensional transforms are the functions of [`Variant`], operation by operation. The products of a position are
-//! summed over the input channels: block by block of 16 channels, in a block phase by phase (those of even rows first, of
-//! them that of even columns), one FMA a channel. Such a block at one phase is a segment, [`CHUNK`] segments are a chain
-//! from zero, and the chains are added in order. What lies outside the image is transformed like any other input.
+//! Order of the sums. A transform, of weights too, in two dimensions is one along the columns (each column of the tile
+//! by itself), then one along the rows; the one-dimensional transforms are the functions of [`Variant`], operation by
+//! operation. The products of a position are summed over the input channels: block by block of 16 channels, in a block
+//! phase by phase (those of even rows first, of them that of even columns), one FMA a channel. Such a block at one
+//! phase is a segment, [`CHUNK`] segments are a chain from zero, and the chains are added in order. What lies outside
+//! the image is transformed like any other input.
 //!
-//! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions. A
-//! position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row by row,
-//! those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row where its rows are
-//! fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the last column where its
-//! columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
+//! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
+//! A position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row
+//! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
+//! where its rows are fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the
+//! last column where its columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are
+//! added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]

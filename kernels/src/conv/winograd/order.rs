@@ -160,3 +160,43 @@ impl Winograd {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ConvShape;
+    use crate::conv::Options;
+    use crate::conv::winograd::Winograd;
+    use crate::reference::winograd::Variant;
+
+    /// Every tile of a block has one place, and those with a position are neighbours.
+    #[test]
+    fn tiles_with_a_position_are_neighbours() {
+        for (variant, [ih, iw]) in
+            [(Variant::F4x3, [14, 9]), (Variant::F4x3, [8, 3]), (Variant::F3x2, [3, 9]), (Variant::F4x3S2, [14, 14])]
+        {
+            let s = ConvShape { iw, ..ConvShape::square(3, 16, ih, 16, variant.r(), variant.stride(), 1) };
+            let plan = Winograd::new(variant, &s, &Options::default());
+            let ((rows, cols), total) = (plan.grid(), plan.total());
+            for block in (0..total).flat_map(|start| (start + 1..=total).map(move |end| start..end)) {
+                let order = plan.order(block.clone());
+                let mut found = Vec::new();
+                for stretch in plan.stretches(order, 0..block.len()) {
+                    for (tile, place) in stretch.tiles.zip(stretch.places) {
+                        assert_eq!(tile, found.len());
+                        found.push((place.image * rows + place.row) * cols + place.col);
+                        let axes = [
+                            variant.axis(place.row * variant.m(), s.oh()),
+                            variant.axis(place.col * variant.m(), s.ow()),
+                        ];
+                        for (i, j) in (0..variant.n()).flat_map(|i| (0..variant.n()).map(move |j| (i, j))) {
+                            let has = axes[0].positions().contains(&i) && axes[1].positions().contains(&j);
+                            assert_eq!(order.having([i, j]).contains(&tile), has, "{variant:?} {tile} {i} {j}");
+                        }
+                    }
+                }
+                found.sort_unstable();
+                assert!(found.into_iter().eq(block));
+            }
+        }
+    }
+}
