@@ -111,13 +111,17 @@ impl Algorithm {
     }
 }
 
-/// Input channels from which on [`Algorithm::Auto`] considers Winograd; below, first layers read NCHW directly.
+/// Input channels from which on [`Algorithm::Auto`] considers Winograd between blocked tensors; below, first layers read
+/// NCHW directly, forward. Gradients of the weights from NCHW are direct in any case.
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
 /// accurate variant too.
 fn auto(s: &ConvShape) -> Option<Variant> {
+    if s.ic < LEAST_CHANNELS {
+        return None;
+    }
     cheapest(s, direct_cost(s), winograd_cost)
 }
 
@@ -132,10 +136,9 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
 
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
     let between_blocks = |v: &Variant| *v != Variant::F4x7S2 && winograd::check(*v, s).is_ok();
-    let serves = |v: &Variant| s.ic >= LEAST_CHANNELS && between_blocks(v);
     let mut best = (direct, None);
     // The less accurate of those that serve a kernel come first.
-    for variant in Variant::ALL.into_iter().filter(serves) {
+    for variant in Variant::ALL.into_iter().filter(between_blocks) {
         let cost = winograd(variant, s);
         if cost < 0.9 * best.0 {
             best = (cost, Some(variant));
@@ -185,7 +188,7 @@ fn first_cost(s: &ConvShape) -> f64 {
 fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     const BATCH: f64 = 32.0;
     let products = (s.ic * blocks(s.oc)) as f64;
-    let transforms = 7.0 * (blocks(s.ic) + blocks(s.oc)) as f64;
+    let transforms = 5.0 * (blocks(s.ic) + blocks(s.oc)) as f64;
     let whole = (variant.n() * variant.n()) as f64;
     image(variant, s, variant.n()) * (products + transforms) + whole * 10.0 * products / BATCH
 }
