@@ -120,9 +120,9 @@ macro_rules! axis {
                 unsafe {
                     match (what, k) {
                         $(
-                            (What::Input, $k) => lines.transform::<S, Edge<Self, 0, $k>, $edge, $edge>(s),
-                            (What::Output, $k) => lines.transform::<S, Edge<Self, 1, $k>, $edge, $k>(s),
-                            (What::Gradient, $k) => lines.transform::<S, Edge<Self, 2, $k>, $k, $edge>(s),
+                            (What::Input, $k) => lines.transform::<S, Edge<Self, { What::Input as usize }, $k>, $edge, $edge>(s),
+                            (What::Output, $k) => lines.transform::<S, Edge<Self, { What::Output as usize }, $k>, $edge, $k>(s),
+                            (What::Gradient, $k) => lines.transform::<S, Edge<Self, { What::Gradient as usize }, $k>, $k, $edge>(s),
                         )*
                         (What::Input, _) => lines.transform::<S, Self, $n, $n>(s),
                         (What::Output, _) => lines.transform::<S, Self, $n, $m>(s),
@@ -138,15 +138,17 @@ axis!(F4x3: 6, 4; 1: 3, 2: 4, 3: 5);
 axis!(F2x3: 4, 2; 1: 3);
 axis!(F3x2: 4, 3; 1: 2, 2: 3);
 
-/// A matrix of the edge of `K` outputs: that of inputs, of outputs, of gradients.
+/// A matrix of the edge of `K` outputs: the one that `WHAT`, a [`What`], says.
 struct Edge<T, const WHAT: usize, const K: usize>(PhantomData<T>);
 
 impl<T: Axis, const WHAT: usize, const K: usize> Edge<T, WHAT, K> {
     const MATRIX: Matrix = {
         let edge = T::VARIANT.edge(K);
+        const INPUT: usize = What::Input as usize;
+        const OUTPUT: usize = What::Output as usize;
         match WHAT {
-            0 => edge.input,
-            1 => edge.output,
+            INPUT => edge.input,
+            OUTPUT => edge.output,
             _ => edge.gradient,
         }
     };
