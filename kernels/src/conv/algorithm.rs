@@ -10,8 +10,9 @@ use crate::{ConvShape, Error, LANES, blocks};
 /// Errors are relative to the largest output, with standard-normal inputs and He-initialised weights of up to 512
 /// channels; for the gradient of the weights, to the largest of them, with standard-normal inputs and output gradients.
 /// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
-/// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs, those of 7×7 kernels up to 90
-/// times: within a factor of some hundred of the largest `f32` its sums overflow before the direct ones do.
+/// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs, in tiles of three rows and columns of
+/// outputs at an edge 33 times, those of 7×7 kernels up to 90 times: within a factor of some
+/// hundred of the largest `f32` its sums overflow before the direct ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     /// The fastest for the shape whose error stays below 5e-6: a function of kernel, stride, dilation, groups, channels
@@ -98,8 +99,8 @@ impl Algorithm {
         }
     }
 
-    /// The Winograd variant that serves the gradient of a shape's weights, `None` for the direct algorithm. Never depends
-    /// on `shape.n`.
+    /// The Winograd variant that serves the gradient of a shape's weights from a blocked tensor, `None` for the direct
+    /// algorithm, which alone takes NCHW. Never depends on `shape.n`.
     ///
     /// # Errors
     /// As [`Algorithm::variant`]; a stride.
@@ -130,8 +131,8 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
     if (s.stride_h, s.stride_w) != (1, 1) {
         return None;
     }
-    let direct = s.kh * s.kw * s.oh() * s.ow() * s.ic * blocks(s.oc);
-    cheapest(s, direct as f64, winograd_weights_cost)
+    let direct = (s.kh * s.kw) as f64 * (s.oh() as f64 * s.ow() as f64) * (s.ic * blocks(s.oc)) as f64;
+    cheapest(s, direct, winograd_weights_cost)
 }
 
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
@@ -148,8 +149,8 @@ fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -
 }
 
 /// What it costs to read the weights, in products of each of them: something beyond the second cache. A single small image
-/// waits longer for them, but few images hide it: of images of 3×3 with 256 channels F(4×4, 3×3) is a tenth behind the best
-/// for one, and twice as fast for four.
+/// waits longer for them, but few images hide it: of images of 3×3 with 256 channels F(4×4, 3×3) is an eighth behind the
+/// best for one, and nearly twice as fast as the next for four.
 fn weights_cost(weights: usize) -> f64 {
     if weights < 0x4_0000 { 0.0 } else { 1.5 }
 }
@@ -203,7 +204,7 @@ fn image(variant: Variant, s: &ConvShape, each: usize) -> f64 {
         };
         size / variant.m() * each + last
     };
-    (axis(s.oh()) * axis(s.ow())) as f64
+    axis(s.oh()) as f64 * axis(s.ow()) as f64
 }
 
 impl std::fmt::Display for Algorithm {

@@ -1,6 +1,6 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
-use super::edges::{Axis, Room, What};
+use super::edges::{Axis, Room, Transform};
 use super::epilogue::Epilogue;
 use super::multiply::Multiply;
 use super::spread::{Source, Spread};
@@ -192,7 +192,7 @@ impl Body<'_> {
         let v = self.v.wrapping_add(block * self.geometry.block);
         let to = Spread { rows: 0..T::VARIANT.n(), v, tiles: stretch.tiles.clone() };
         // SAFETY: the caller's promise.
-        unsafe { self.source().spread_edges::<S, T>(s, &self.geometry, What::Input, block, stretch, to) }
+        unsafe { self.source().spread_edges::<S, T>(s, &self.geometry, Transform::Input, block, stretch, to) }
     }
 
     /// `Bᵀ d B` of one block of channels at all phases.

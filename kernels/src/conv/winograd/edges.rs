@@ -79,23 +79,23 @@ impl Lines<'_> {
     }
 }
 
-/// What one-dimensional transforms do.
+/// One of a variant's one-dimensional transforms: `Bᵀ`, `Aᵀ`, `A`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Transform {
     Input,
     Output,
     Gradient,
 }
 
-impl What {
+impl Transform {
     /// How many values an axis of `k` outputs takes and gives.
     #[inline(always)]
     pub fn sizes(self, variant: Variant, k: usize) -> (usize, usize) {
         let (positions, outputs) = if k > 0 { (variant.finite(k) + 1, k) } else { (variant.n(), variant.m()) };
         match self {
-            What::Input => (positions, positions),
-            What::Output => (positions, outputs),
-            What::Gradient => (outputs, positions),
+            Transform::Input => (positions, positions),
+            Transform::Output => (positions, outputs),
+            Transform::Gradient => (outputs, positions),
         }
     }
 }
@@ -105,8 +105,8 @@ pub(super) trait Axis {
     const VARIANT: Variant;
 
     /// # Safety
-    /// As [`Lines::transform`], for as many values as [`What::sizes`] says.
-    unsafe fn transform<S: Lanes>(s: S, what: What, k: usize, lines: &Lines<'_>);
+    /// As [`Lines::transform`], for as many values as [`Transform::sizes`] says.
+    unsafe fn transform<S: Lanes>(s: S, which: Transform, k: usize, lines: &Lines<'_>);
 }
 
 macro_rules! axis {
@@ -115,18 +115,18 @@ macro_rules! axis {
             const VARIANT: Variant = Variant::$variant;
 
             #[inline(always)]
-            unsafe fn transform<S: Lanes>(s: S, what: What, k: usize, lines: &Lines<'_>) {
+            unsafe fn transform<S: Lanes>(s: S, which: Transform, k: usize, lines: &Lines<'_>) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    match (what, k) {
+                    match (which, k) {
                         $(
-                            (What::Input, $k) => lines.transform::<S, Edge<Self, { What::Input as usize }, $k>, $edge, $edge>(s),
-                            (What::Output, $k) => lines.transform::<S, Edge<Self, { What::Output as usize }, $k>, $edge, $k>(s),
-                            (What::Gradient, $k) => lines.transform::<S, Edge<Self, { What::Gradient as usize }, $k>, $k, $edge>(s),
+                            (Transform::Input, $k) => lines.transform::<S, Edge<Self, INPUT, $k>, $edge, $edge>(s),
+                            (Transform::Output, $k) => lines.transform::<S, Edge<Self, OUTPUT, $k>, $edge, $k>(s),
+                            (Transform::Gradient, $k) => lines.transform::<S, Edge<Self, GRADIENT, $k>, $k, $edge>(s),
                         )*
-                        (What::Input, _) => lines.transform::<S, Self, $n, $n>(s),
-                        (What::Output, _) => lines.transform::<S, Self, $n, $m>(s),
-                        (What::Gradient, _) => lines.transform::<S, Self, $m, $n>(s),
+                        (Transform::Input, _) => lines.transform::<S, Self, $n, $n>(s),
+                        (Transform::Output, _) => lines.transform::<S, Self, $n, $m>(s),
+                        (Transform::Gradient, _) => lines.transform::<S, Self, $m, $n>(s),
                     }
                 }
             }
@@ -138,15 +138,17 @@ axis!(F4x3: 6, 4; 1: 3, 2: 4, 3: 5);
 axis!(F2x3: 4, 2; 1: 3);
 axis!(F3x2: 4, 3; 1: 2, 2: 3);
 
-/// A matrix of the edge of `K` outputs: the one that `WHAT`, a [`What`], says.
-struct Edge<T, const WHAT: usize, const K: usize>(PhantomData<T>);
+const INPUT: usize = Transform::Input as usize;
+const OUTPUT: usize = Transform::Output as usize;
+const GRADIENT: usize = Transform::Gradient as usize;
 
-impl<T: Axis, const WHAT: usize, const K: usize> Edge<T, WHAT, K> {
+/// The matrix of a [`Transform`] at the edge of `K` outputs.
+struct Edge<T, const TRANSFORM: usize, const K: usize>(PhantomData<T>);
+
+impl<T: Axis, const TRANSFORM: usize, const K: usize> Edge<T, TRANSFORM, K> {
     const MATRIX: Matrix = {
         let edge = T::VARIANT.edge(K);
-        const INPUT: usize = What::Input as usize;
-        const OUTPUT: usize = What::Output as usize;
-        match WHAT {
+        match TRANSFORM {
             INPUT => edge.input,
             OUTPUT => edge.output,
             _ => edge.gradient,
@@ -154,7 +156,9 @@ impl<T: Axis, const WHAT: usize, const K: usize> Edge<T, WHAT, K> {
     };
 }
 
-impl<T: Axis, const WHAT: usize, const K: usize, const A: usize, const B: usize> Line<A, B> for Edge<T, WHAT, K> {
+impl<T: Axis, const TRANSFORM: usize, const K: usize, const A: usize, const B: usize> Line<A, B>
+    for Edge<T, TRANSFORM, K>
+{
     #[inline(always)]
     fn line<S: Lanes>(s: S, d: [S::V; A]) -> [S::V; B] {
         let mut y = [s.zero(); B];
@@ -191,7 +195,7 @@ impl Room {
 
 /// A tile's transform in two dimensions: down its columns, then along its rows.
 pub(super) struct Both<'a> {
-    pub what: What,
+    pub which: Transform,
     /// Outputs along each axis, 0 where these are all.
     pub k: [usize; 2],
     pub from: *const f32,
@@ -210,7 +214,7 @@ impl Both<'_> {
     pub unsafe fn run<S: Lanes, T: Axis>(&self, s: S, half: &mut Room) {
         let between = Grid::dense(MOST * LANES, LANES);
         let half = half.ptr();
-        let columns = self.what.sizes(T::VARIANT, self.k[1]).0;
+        let columns = self.which.sizes(T::VARIANT, self.k[1]).0;
         let down = Lines {
             from: self.from,
             from_lines: &self.from_grid.cols[..columns],
@@ -229,8 +233,8 @@ impl Both<'_> {
         };
         // SAFETY: the caller's promise; in between there is room for a largest tile.
         unsafe {
-            T::transform(s, self.what, self.k[0], &down);
-            T::transform(s, self.what, self.k[1], &along);
+            T::transform(s, self.which, self.k[0], &down);
+            T::transform(s, self.which, self.k[1], &along);
         }
     }
 }

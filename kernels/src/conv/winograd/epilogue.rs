@@ -3,7 +3,7 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
-use super::edges::{Axis, Both, Grid, Room, What};
+use super::edges::{Axis, Both, Grid, Room, Transform};
 use super::spread::gather_tile;
 use super::transform::Line;
 use super::{Call, Place};
@@ -94,15 +94,15 @@ impl<'a> Epilogue<'a> {
     ) {
         let (at, r) = (self.at::<M>(place), s.register());
         let (from_grid, to_grid) = (Grid::positions(T::VARIANT, k, position), Grid::dense(M * LANES, LANES));
-        let rows = 0..What::Output.sizes(T::VARIANT, k[0]).1;
+        let rows = 0..Transform::Output.sizes(T::VARIANT, k[0]).1;
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
             let to = self.to::<S, M>(s, place, part);
             // SAFETY: the caller's promise.
             unsafe {
                 let (from, outputs) = (from.add(lane), outputs.ptr());
-                let (what, rows) = (What::Output, rows.clone());
-                let both = Both { what, k, from, from_grid: &from_grid, to: outputs, to_grid: &to_grid, rows };
+                let (which, rows) = (Transform::Output, rows.clone());
+                let both = Both { which, k, from, from_grid: &from_grid, to: outputs, to_grid: &to_grid, rows };
                 both.run::<S::Register, T>(r, half);
                 let mut y = [[r.zero(); M]; M];
                 for (i, v) in y.as_flattened_mut().iter_mut().enumerate() {

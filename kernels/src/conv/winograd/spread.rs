@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Geometry;
-use super::edges::{Axis, Both, Grid, MOST, Room, What};
+use super::edges::{Axis, Both, Grid, MOST, Room, Transform};
 use super::order::{Places, Stretch};
 use super::transform::Line;
 use crate::{Dims, LANES, Lanes, Simd};
@@ -118,14 +118,14 @@ impl Source<'_> {
         &self,
         s: S,
         g: &Geometry,
-        what: What,
+        which: Transform,
         block: usize,
         stretch: Stretch,
         to: Spread,
     ) {
         let (d, n, m, k) = (&self.dims, T::VARIANT.n(), T::VARIANT.m(), stretch.k);
         let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
-        let [(height, positions), (width, _)] = k.map(|k| what.sizes(T::VARIANT, k));
+        let [(height, positions), (width, _)] = k.map(|k| which.sizes(T::VARIANT, k));
         // The last of an edge's positions is the last of all.
         let is_before = |end: usize| move |i: &usize| if i + 1 == positions { n - 1 < end } else { *i < end };
         let before = |end: usize| (0..positions).filter(is_before(end)).count();
@@ -153,7 +153,8 @@ impl Source<'_> {
                 for part in 0..S::PARTS {
                     let at = part * S::Register::WIDTH;
                     let (from, to) = (pixels.as_ptr().cast::<f32>().add(at), v.wrapping_add(tile * LANES + at));
-                    let both = Both { what, k, from, from_grid: &from_grid, to, to_grid: &to_grid, rows: rows.clone() };
+                    let both =
+                        Both { which, k, from, from_grid: &from_grid, to, to_grid: &to_grid, rows: rows.clone() };
                     both.run::<S::Register, T>(s.register(), &mut half);
                 }
             }

@@ -1,7 +1,7 @@
 //! The stages of a block of tiles of the weight gradient: transform, multiply at each position, transform the sums.
 
 use super::Geometry;
-use super::edges::{Axis, What};
+use super::edges::{Axis, Transform};
 use super::order::Stretch;
 use super::spread::{Source, Spread, gather_tile};
 use super::transform::{F2x3, F3x2, F4x3, Line};
@@ -74,7 +74,7 @@ struct Tiles<'a> {
 /// Transforms tiles by `T`.
 struct Whole<'a, T, const A: usize, const B: usize>(&'a Tiles<'a>, PhantomData<T>);
 /// The same of tiles that lack positions.
-struct Edges<'a, T>(&'a Tiles<'a>, What, PhantomData<T>);
+struct Edges<'a, T>(&'a Tiles<'a>, Transform, PhantomData<T>);
 /// Sums the products of a unit of a share at some positions.
 struct Products<'a>(&'a Share, &'a Unit, Range<usize>);
 /// Transforms the sums of a unit by `T`.
@@ -109,10 +109,10 @@ impl<T: Axis> Kernel for Part<'_, Edges<'_, T>> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(Body { geometry: g, .. }, Edges(tiles, what, _)) = self;
+        let Part(Body { geometry: g, .. }, Edges(tiles, which, _)) = self;
         let (stretch, to) = (tiles.stretch.clone(), tiles.to.clone());
         // SAFETY: see above.
-        unsafe { tiles.source.spread_edges::<S, T>(s, g, what, tiles.block, stretch, to) }
+        unsafe { tiles.source.spread_edges::<S, T>(s, g, which, tiles.block, stretch, to) }
     }
 }
 
@@ -161,22 +161,22 @@ impl Body<'_> {
         let dy = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
         // Without edges the order is that of the places.
         let step = if f.edges() == [0, 0] { g.tiles } else { TILES };
-        let blocks = share.ins.clone().map(|block| (x, What::Input, block));
-        let blocks = blocks.chain(share.outs.clone().map(|block| (dy, What::Gradient, block)));
-        for (i, (source, what, block)) in blocks.enumerate() {
+        let blocks = share.ins.clone().map(|block| (x, Transform::Input, block));
+        let blocks = blocks.chain(share.outs.clone().map(|block| (dy, Transform::Gradient, block)));
+        for (i, (source, which, block)) in blocks.enumerate() {
             for chunk in (0..g.tiles).step_by(step) {
                 let len = step.min(g.tiles - chunk);
                 let (first, v) = (g.first + chunk, self.v.wrapping_add(i * g.block + chunk * LANES));
                 for stretch in f.stretches(f.order(first..first + len), 0..len) {
                     let to = Spread { rows: share.rows.clone(), v, tiles: stretch.tiles.clone() };
-                    self.transform(isa, &Tiles { source, block, stretch, to }, what);
+                    self.transform(isa, &Tiles { source, block, stretch, to }, which);
                 }
             }
         }
     }
 
-    fn transform(&self, isa: Isa, tiles: &Tiles<'_>, what: What) {
-        let is_input = what == What::Input;
+    fn transform(&self, isa: Isa, tiles: &Tiles<'_>, which: Transform) {
+        let is_input = which == Transform::Input;
         match (self.plan.variant(), tiles.stretch.is_whole()) {
             (Variant::F4x3, true) if is_input => isa.dispatch(Part(self, Whole::<F4x3, 6, 6>(tiles, PhantomData))),
             (Variant::F2x3, true) if is_input => isa.dispatch(Part(self, Whole::<F2x3, 4, 4>(tiles, PhantomData))),
@@ -184,9 +184,9 @@ impl Body<'_> {
             (Variant::F4x3, true) => isa.dispatch(Part(self, Whole::<F4x3, 4, 6>(tiles, PhantomData))),
             (Variant::F2x3, true) => isa.dispatch(Part(self, Whole::<F2x3, 2, 4>(tiles, PhantomData))),
             (Variant::F3x2, true) => isa.dispatch(Part(self, Whole::<F3x2, 3, 4>(tiles, PhantomData))),
-            (Variant::F4x3, false) => isa.dispatch(Part(self, Edges::<F4x3>(tiles, what, PhantomData))),
-            (Variant::F2x3, false) => isa.dispatch(Part(self, Edges::<F2x3>(tiles, what, PhantomData))),
-            (Variant::F3x2, false) => isa.dispatch(Part(self, Edges::<F3x2>(tiles, what, PhantomData))),
+            (Variant::F4x3, false) => isa.dispatch(Part(self, Edges::<F4x3>(tiles, which, PhantomData))),
+            (Variant::F2x3, false) => isa.dispatch(Part(self, Edges::<F2x3>(tiles, which, PhantomData))),
+            (Variant::F3x2, false) => isa.dispatch(Part(self, Edges::<F3x2>(tiles, which, PhantomData))),
             _ => {} // As above.
         }
     }
