@@ -19,12 +19,13 @@ mod spread;
 mod transform;
 mod weights;
 mod weights_body;
+mod weights_together;
 
 use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
 use crate::reference::winograd::Variant;
-use crate::threads::{Shared, for_each_task};
+use crate::threads::{Shared, for_each_stage, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use order::{Order, Place, Stretch};
@@ -35,8 +36,12 @@ pub(super) use weights::Weights;
 
 /// Blocks of output channels whose products are summed before they are transformed back.
 const PANEL: usize = 4;
-/// Tiles of a block at least and at most: few read the weights too often, many fall out of the second cache.
+/// Tiles of a thread's block at least and at most: few read the weights too often, many fall out of the second cache.
 const TILES: Range<usize> = 24..72;
+/// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
+const FEWEST: usize = 2 * ROWS;
+/// Products of a vector in the time in which one comes from the third cache.
+const READ: usize = 8;
 /// Elements that a block's transformed inputs should have at most: 8 MiB, a part of the third cache.
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
@@ -57,8 +62,10 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
-    /// Tiles in a block.
+    /// Tiles in a thread's block.
     tiles: usize,
+    /// Tiles in a block that threads share.
+    shared_tiles: usize,
     /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
     /// that blocks do not share a cache set.
     block_len: usize,
@@ -116,12 +123,16 @@ impl Winograd {
         let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
         let (input, output) = (s.input(), s.output());
         let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
-        let mut plan = Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles: 1, block_len };
+        let (tiles, shared_tiles) = (1, 1);
+        let mut plan =
+            Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles, shared_tiles, block_len };
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
         let usual = if plan.is_first() { first::TILES } else { most.clamp(TILES.start, TILES.end) };
         let wanted = options.blocking.map_or(usual, |b| b.rows.max(1));
         plan.tiles = if plan.is_first() { wanted } else { total.div_ceil(total.div_ceil(wanted)) };
+        let wanted = options.blocking.map_or(most.max(TILES.start), |b| b.rows.max(1));
+        plan.shared_tiles = total.div_ceil(total.div_ceil(wanted));
         plan
     }
 
@@ -202,12 +213,44 @@ impl Winograd {
         (self.segments() * geometry.block, PANEL.min(self.out_blocks()) * geometry.block)
     }
 
+    /// Into how many panels of output channels, and each into how many parts of a block's tiles, so many threads cut what they
+    /// compute of a block that they share: so that the last of them ends as early as may be.
+    fn cuts(&self, tiles: usize, threads: usize) -> (usize, usize) {
+        let most = self.out_blocks().max(1);
+        let parts = 1..=(tiles / FEWEST).max(1);
+        let time = |&(panels, parts): &(usize, usize)| {
+            // In products of a vector at a position: those of a task, and what reading its weights and inputs takes.
+            let (blocks, tiles) = (most.div_ceil(panels), tiles.div_ceil(parts));
+            let task = blocks * tiles + READ * (blocks + tiles.div_ceil(LANES));
+            (panels * parts).div_ceil(threads) * task
+        };
+        (most.div_ceil(PANEL)..=most)
+            .flat_map(|panels| parts.clone().map(move |parts| (panels, parts)))
+            .min_by_key(time)
+            .unwrap_or((most, 1))
+    }
+
+    /// Elements of a shared block's transformed inputs, and of a thread's products.
+    fn shared_lens(&self, threads: usize) -> (usize, usize) {
+        let tiles = self.shared_tiles.min(self.total());
+        let part = tiles.div_ceil(self.cuts(tiles, threads).1);
+        let of = |tiles| self.block_lens(&Geometry::new(self.variant, 0..tiles));
+        (of(tiles).0, of(part).1)
+    }
+
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
         if self.is_first() {
             return threads.max(1) * self.first_len();
         }
-        threads.max(1) * self.scratch_len() + self.borders_len(threads.max(1))
+        self.blocks_len(threads.max(1)) + self.borders_len(threads.max(1))
+    }
+
+    /// Elements of transformed inputs and products of so many threads.
+    fn blocks_len(&self, threads: usize) -> usize {
+        let (v, m) = self.shared_lens(threads);
+        let shared = if threads > 1 { v + threads * m } else { 0 };
+        shared.max(threads * self.scratch_len())
     }
 
     /// Elements of a thread's transformed inputs and products.
@@ -245,14 +288,15 @@ impl Winograd {
         if self.is_first() {
             return self.run_first(isa, &call, workspace);
         }
-        let threads = rayon::current_num_threads().min(workspace.len() / self.scratch_len()).max(1);
+        let fits = |threads: &usize| self.blocks_len(*threads) <= workspace.len();
+        let threads = (1..=rayon::current_num_threads()).rev().find(fits).unwrap_or(1);
         let total = self.total();
         let mut count = total.div_ceil(self.tiles);
         if count < EVEN * threads {
             count = count.next_multiple_of(threads).min(total);
         }
         let tiles = total.div_ceil(count);
-        if threads > 1 && (tiles < TILES.start || self.is_streamed()) {
+        if threads > 1 && (tiles < FEWEST || self.is_streamed()) {
             self.run_together(isa, &call, threads, workspace);
         } else {
             self.run_apart(isa, &call, tiles, workspace);
@@ -272,7 +316,7 @@ impl Winograd {
                 Stage::Input(0..self.in_blocks(), 0..geometry.tiles),
                 Stage::Output(0..self.out_blocks(), 0..geometry.tiles),
             ] {
-                Body { plan: self, call, geometry, order, stage, v, m }.run(isa);
+                Body { plan: self, call, geometry, products: geometry, order, stage, v, m }.run(isa);
             }
         });
     }
@@ -280,27 +324,32 @@ impl Winograd {
     /// The threads share a block of tiles: first its input channels, then its output channels.
     fn run_together(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
         let total = self.total();
-        for first in (0..total).step_by(self.tiles) {
-            let geometry = Geometry::new(self.variant, first..total.min(first + self.tiles));
-            let (v_len, m_len) = self.block_lens(&geometry);
-            let (shared, scratch) = workspace.split_at_mut(v_len);
-            let v = Shared::new(shared);
+        let (v_len, m_len) = self.shared_lens(threads);
+        let (v, scratch) = workspace.split_at_mut(v_len);
+        let v = Shared::new(v);
+        let block = |first: usize| Geometry::new(self.variant, first..total.min(first + self.shared_tiles));
+        let blocks = total.div_ceil(self.shared_tiles);
+        let input_parts = (4 * threads).div_ceil(self.in_blocks()).min(self.shared_tiles.min(total));
+        let (panels, parts) = self.cuts(self.shared_tiles.min(total), threads);
+        let is_input = |stage: usize| stage.is_multiple_of(2);
+        let tasks = |stage: usize| if is_input(stage) { self.in_blocks() * input_parts } else { panels * parts };
+        for_each_stage(2 * blocks, tasks, scratch, m_len, |stage, task, m| {
+            let geometry = block(stage / 2 * self.shared_tiles);
             let order = self.order(geometry.range());
-            let body = |stage, m| Body { plan: self, call, geometry, order, stage, v: v.ptr(), m };
             let cut = |i: usize, parts: usize| geometry.tiles * i / parts..geometry.tiles * (i + 1) / parts;
-            let parts = (4 * threads).div_ceil(self.in_blocks()).min(geometry.tiles);
-            for_each_task(self.in_blocks() * parts, scratch, m_len, |task, m| {
-                let block = task / parts;
-                body(Stage::Input(block..block + 1, cut(task % parts, parts)), m.as_mut_ptr()).run(isa);
-            });
-            let panels = self.out_blocks().div_ceil(PANEL);
-            let parts = (2 * threads).div_ceil(panels).min(geometry.tiles);
-            for_each_task(panels * parts, scratch, m_len, |task, m| {
-                let block = |panel: usize| self.out_blocks() * panel / panels;
-                let (panel, part) = (task / parts, task % parts);
-                let stage = Stage::Output(block(panel)..block(panel + 1), cut(part, parts));
-                body(stage, m.as_mut_ptr()).run(isa);
-            });
-        }
+            let body = |stage, products, m| {
+                Body { plan: self, call, geometry, products, order, stage, v: v.ptr(), m }.run(isa);
+            };
+            if is_input(stage) {
+                let (block, part) = (task / input_parts, cut(task % input_parts, input_parts));
+                return body(Stage::Input(block..block + 1, part), geometry, std::ptr::null_mut());
+            }
+            let block = |panel: usize| self.out_blocks() * panel / panels;
+            let (panel, part) = (task / parts, cut(task % parts, parts));
+            let products = Geometry::new(self.variant, part.clone());
+            assert!(m.len() >= self.block_lens(&products).1);
+            let m = m.as_mut_ptr().wrapping_sub(part.start * LANES);
+            body(Stage::Output(block(panel)..block(panel + 1), part), products, m);
+        });
     }
 }

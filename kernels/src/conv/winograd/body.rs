@@ -25,12 +25,15 @@ pub(super) enum Stage {
 pub(super) struct Body<'a> {
     pub plan: &'a Winograd,
     pub call: &'a Call<'a>,
+    /// How the transformed inputs lie.
     pub geometry: Geometry,
+    /// How the products lie.
+    pub products: Geometry,
     pub order: Order,
     pub stage: Stage,
     /// Transformed inputs, `[segment][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
-    /// Room for products, `[oc block of a panel][position][tile][16]`.
+    /// Room for products, `[oc block of a panel][position][tile][16]`, as `products` says, where the block's first tile would lie.
     pub m: *mut f32,
 }
 
@@ -223,7 +226,7 @@ impl Body<'_> {
         panel: Range<usize>,
         stretch: &Stretch,
     ) {
-        let (d, g) = (&self.plan.output, &self.geometry);
+        let (d, g) = (&self.plan.output, &self.products);
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, self.call, d, block);
             for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {
@@ -237,7 +240,7 @@ impl Body<'_> {
     /// The same of tiles that lack positions.
     #[inline(always)]
     unsafe fn edge_output<S: Simd, T: Axis, const M: usize>(&self, s: S, panel: Range<usize>, stretch: &Stretch) {
-        let (d, g, mut room) = (&self.plan.output, &self.geometry, [Room::new(), Room::new()]);
+        let (d, g, mut room) = (&self.plan.output, &self.products, [Room::new(), Room::new()]);
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, self.call, d, block);
             for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {

@@ -63,7 +63,7 @@ impl Body<'_> {
                 let products = Products {
                     x: self.v.wrapping_add(position * self.geometry.position).cast_const(),
                     w: self.call.packed[w..].as_ptr(),
-                    m: self.m.wrapping_add(start * self.geometry.block + position * self.geometry.position),
+                    m: self.m.wrapping_add(start * self.products.block + position * self.products.position),
                     stream,
                     shift: phases.trailing_zeros(),
                     next: self.call.packed.as_ptr().wrapping_add(next),
@@ -155,7 +155,7 @@ impl Body<'_> {
             let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream);
             for (i, row) in acc.iter().enumerate() {
                 for (j, &sum) in row.iter().enumerate() {
-                    let to = m.add(j * block + i * LANES);
+                    let to = m.add(j * self.products.block + i * LANES);
                     s.store(to, if first { sum } else { s.add(s.load(to), sum) });
                 }
             }

@@ -1,6 +1,6 @@
 //! The gradient of the weights by Winograd: the order of the sums is that of [`crate::reference::winograd`].
 //!
-//! A thread takes a *share*: some blocks of channels of either side, at some rows of positions. It transforms the inputs and
+//! Of few threads each takes a *share* (many work together: see [`weights_together`](super::weights_together)): some blocks of channels of either side, at some rows of positions. It transforms the inputs and
 //! output gradients that it needs itself, for what another core has written comes from its cache no faster than from memory.
 //! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products, of a
 //! *unit* at a time, a few blocks of input channels by a few of output channels, and unit by unit all positions: the sums
@@ -9,7 +9,8 @@
 //! Where a share has not all positions, the sums are transformed once all shares are done. Threads never share out the
 //! tiles.
 
-use super::weights_body::{Body, Stage, Unit};
+use super::weights_body::{Body, Stage, Tensors, Unit};
+use super::weights_together::MANY;
 use super::{Geometry, Winograd};
 use crate::conv::Options;
 use crate::conv::tile::ROWS;
@@ -21,7 +22,7 @@ use std::ops::Range;
 /// Blocks of channels, of the input or of the output, in a unit at most.
 const UNIT: usize = 4;
 /// Elements that a block's transforms may have: 8 MiB, a part of the third cache.
-const BLOCK: usize = 1 << 21;
+pub(super) const BLOCK: usize = 1 << 21;
 /// Elements of kept sums beyond which the third cache does not hold them beside the transforms: 16 MiB.
 const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
@@ -59,7 +60,7 @@ pub(super) struct Share {
 }
 
 /// Part `i` of so many.
-fn part(total: usize, count: usize, i: usize) -> Range<usize> {
+pub(super) fn part(total: usize, count: usize, i: usize) -> Range<usize> {
     total * i / count..total * (i + 1) / count
 }
 
@@ -104,9 +105,14 @@ impl Weights {
     /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may be
     /// more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
+        self.tiles_within(share, BLOCK)
+    }
+
+    /// The same for transforms of so many elements.
+    pub(super) fn tiles_within(&self, share: &Share, len: usize) -> usize {
         let (positions, channels) = (share.rows.len() * self.variant().n(), share.ins.len() + share.outs.len());
         let sums = positions * share.ins.len() * share.outs.len() * LANES * LANES;
-        let most = BLOCK.max(sums).min(BLOCK.max(positions * SLICE));
+        let most = len.max(sums).min(len.max(positions * SLICE));
         let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * TILES)).max(1);
         let chunks = self.forward.total().div_ceil(TILES);
         (chunks.div_ceil(chunks.div_ceil(wanted)) * TILES).min(self.forward.total())
@@ -118,17 +124,17 @@ impl Weights {
     }
 
     /// Whether all units take their turn at a position before the next.
-    fn is_by_position(&self, share: &Share) -> bool {
+    pub(super) fn is_by_position(&self, share: &Share) -> bool {
         let (ins, outs) = self.units(share);
         self.forward.total() > TILES && ins * outs * self.unit_len() > self.sums
     }
 
     /// How many units of input and of output channels a share has.
-    fn units(&self, share: &Share) -> (usize, usize) {
+    pub(super) fn units(&self, share: &Share) -> (usize, usize) {
         (share.ins.len().div_ceil(self.unit), share.outs.len().div_ceil(self.unit))
     }
 
-    fn unit(&self, share: &Share, i: usize) -> Unit {
+    pub(super) fn unit(&self, share: &Share, i: usize) -> Unit {
         let (ins, outs) = self.units(share);
         let of = |range: &Range<usize>, count: usize, i: usize| {
             let part = part(range.len(), count, i);
@@ -138,7 +144,7 @@ impl Weights {
     }
 
     /// Elements of a unit's sums.
-    fn unit_len(&self) -> usize {
+    pub(super) fn unit_len(&self) -> usize {
         let (ins, outs) = (self.unit.min(self.forward.in_blocks()), self.unit.min(self.forward.out_blocks()));
         self.forward.positions() * Unit { ins: 0..ins, outs: 0..outs }.plane()
     }
@@ -162,7 +168,8 @@ impl Weights {
             let (transforms, own, together) = self.lens(split);
             together + split.channels * split.rows * (transforms + own)
         };
-        len(self.split(1)).max(len(self.split(threads.max(1))))
+        let one = len(self.split(1));
+        one.max(if threads < MANY { len(self.split(threads.max(1))) } else { self.len_together(threads) })
     }
 
     /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
@@ -174,12 +181,15 @@ impl Weights {
         assert!(dw.len() == f.input.c * f.output.c * taps);
         let threads = rayon::current_num_threads();
         let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
+        if threads >= MANY {
+            return self.run_together(isa, Tensors { x, dy, dw: Shared::new(dw) }, threads, workspace);
+        }
         let split = self.split(threads);
         let (transforms, own, together) = self.lens(split);
         let (sums, workspace) = workspace.split_at_mut(together);
         assert!(workspace.len() >= transforms + own);
-        let (sums, dw) = (Shared::new(sums), Shared::new(dw));
-        let body = |geometry, stage, v, m| Body { plan: self, x, dy, geometry, stage, v, m, dw: dw.ptr() };
+        let (sums, tensors) = (Shared::new(sums), Tensors { x, dy, dw: Shared::new(dw) });
+        let body = |geometry, stage, v, m| Body { plan: self, tensors, geometry, stage, v, m };
         let slots = together / split.channels / self.unit_len();
         for_each_task(split.channels * split.rows, workspace, transforms + own, |task, scratch| {
             let share = self.share(split, task);
@@ -200,9 +210,12 @@ impl Weights {
                 let run = |stage, m| body(geometry, stage, v, m).run(isa);
                 let sums = |unit: usize| if keeps { m.wrapping_add(unit * self.unit_len()) } else { m };
                 let multiply = |unit: usize, positions: Range<usize>| {
-                    run(Stage::Multiply(share.clone(), self.unit(&share, unit), positions), sums(unit));
+                    let of = self.unit(&share, unit);
+                    let ins = 0..of.ins.len();
+                    run(Stage::Multiply(share.clone(), of, ins, positions), sums(unit));
                 };
-                run(Stage::Spread(share.clone()), m);
+                let channels = 0..share.ins.len() + share.outs.len();
+                run(Stage::Spread(share.clone(), channels, 0..geometry.tiles), m);
                 if by_position {
                     (0..positions).for_each(|p| (0..units).for_each(|unit| multiply(unit, p..p + 1)));
                 }
@@ -211,7 +224,9 @@ impl Weights {
                         multiply(unit, 0..positions);
                     }
                     if split.rows == 1 && first + geometry.tiles == total {
-                        run(Stage::Gather(self.unit(&share, unit)), sums(unit));
+                        let of = self.unit(&share, unit);
+                        let outs = 0..of.outs.len();
+                        run(Stage::Gather(of, outs), sums(unit));
                     }
                 }
             }
@@ -223,7 +238,9 @@ impl Weights {
             let share = self.share(split, task / slots * split.rows);
             let (ins, outs) = self.units(&share);
             if task % slots < ins * outs {
-                let stage = Stage::Gather(self.unit(&share, task % slots));
+                let unit = self.unit(&share, task % slots);
+                let outs = 0..unit.outs.len();
+                let stage = Stage::Gather(unit, outs);
                 let m = sums.ptr().wrapping_add(task * self.unit_len());
                 body(Geometry::with(0, 0..0), stage, scratch.as_mut_ptr(), m).run(isa);
             }

@@ -9,6 +9,7 @@ use super::weights::{Share, Weights};
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{ROWS, Run, accumulate, parts};
 use crate::reference::winograd::{TILES, Variant};
+use crate::threads::Shared;
 use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -38,26 +39,33 @@ impl Unit {
 
 /// What to do with a block of tiles.
 pub(super) enum Stage {
-    /// Transform the channels of a share, at its rows of positions.
-    Spread(Share),
-    /// Sum the products of a unit of a share, at these of the share's positions.
-    Multiply(Share, Unit, Range<usize>),
-    /// Transform a unit's sums to weights.
-    Gather(Unit),
+    /// Transform these blocks of channels of a share, its inputs counted before its outputs, at its rows of positions, of these
+    /// tiles, whole chunks of the block's.
+    Spread(Share, Range<usize>, Range<usize>),
+    /// Sum the products of a unit of a share, of these of its blocks of input channels, at these of the share's positions.
+    Multiply(Share, Unit, Range<usize>, Range<usize>),
+    /// Transform the sums of these of a unit's blocks of output channels to weights.
+    Gather(Unit, Range<usize>),
+}
+
+/// What all tasks of a pass are given.
+#[derive(Clone, Copy)]
+pub(super) struct Tensors<'a> {
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub dw: Shared,
 }
 
 /// A stage of one block of tiles.
 pub(super) struct Body<'a> {
     pub plan: &'a Weights,
-    pub x: &'a [f32],
-    pub dy: &'a [f32],
+    pub tensors: Tensors<'a>,
     pub geometry: Geometry,
     pub stage: Stage,
     /// The share's transformed inputs, then output gradients, `[block][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
     /// The unit's sums.
     pub m: *mut f32,
-    pub dw: *mut f32,
 }
 
 /// A stage's work: one function each, lest the compiler spill in the products.
@@ -75,10 +83,10 @@ struct Tiles<'a> {
 struct Whole<'a, T, const A: usize, const B: usize>(&'a Tiles<'a>, PhantomData<T>);
 /// The same of tiles that lack positions.
 struct Edges<'a, T>(&'a Tiles<'a>, Transform, PhantomData<T>);
-/// Sums the products of a unit of a share at some positions.
-struct Products<'a>(&'a Share, &'a Unit, Range<usize>);
-/// Transforms the sums of a unit by `T`.
-struct Gather<'a, T, const N: usize, const R: usize>(&'a Unit, PhantomData<T>);
+/// Sums the products of a unit of a share, of some of its input channels at some positions.
+struct Products<'a>(&'a Share, &'a Unit, Range<usize>, Range<usize>);
+/// Transforms the sums of some of a unit's output channels by `T`.
+struct Gather<'a, T, const N: usize, const R: usize>(&'a Unit, Range<usize>, PhantomData<T>);
 
 /// A chunk's products at one position: so many transformed inputs and output gradients from where these point, and
 /// the sums.
@@ -120,9 +128,9 @@ impl Kernel for Part<'_, Products<'_>> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Products(share, unit, positions)) = self;
+        let Part(body, Products(share, unit, ins, positions)) = self;
         // SAFETY: see above.
-        unsafe { body.multiply(s, share, unit, positions) }
+        unsafe { body.multiply(s, share, unit, ins, positions) }
     }
 }
 
@@ -130,9 +138,9 @@ impl<T: Line<N, R>, const N: usize, const R: usize> Kernel for Part<'_, Gather<'
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Gather(unit, _)) = self;
+        let Part(body, Gather(unit, outs, _)) = self;
         // SAFETY: see above.
-        unsafe { body.gather::<S, T, N, R>(s, unit) }
+        unsafe { body.gather::<S, T, N, R>(s, unit, outs) }
     }
 }
 
@@ -140,32 +148,34 @@ impl Body<'_> {
     /// Runs the stage.
     pub fn run(&self, isa: Isa) {
         match &self.stage {
-            Stage::Spread(share) => self.spread(isa, share),
-            Stage::Multiply(share, unit, positions) => {
-                isa.dispatch(Part(self, Products(share, unit, positions.clone())));
+            Stage::Spread(share, channels, tiles) => self.spread(isa, share, channels.clone(), tiles.clone()),
+            Stage::Multiply(share, unit, ins, positions) => {
+                isa.dispatch(Part(self, Products(share, unit, ins.clone(), positions.clone())));
             }
-            Stage::Gather(unit) => match self.plan.variant() {
-                Variant::F4x3 => isa.dispatch(Part(self, Gather::<F4x3, 6, 3>(unit, PhantomData))),
-                Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, PhantomData))),
-                Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, PhantomData))),
+            Stage::Gather(unit, outs) => match self.plan.variant() {
+                Variant::F4x3 => isa.dispatch(Part(self, Gather::<F4x3, 6, 3>(unit, outs.clone(), PhantomData))),
+                Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, outs.clone(), PhantomData))),
+                Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, outs.clone(), PhantomData))),
                 _ => {} // `check_gradient`: no plan has a stride.
             },
         }
     }
 
-    /// `Bᵀ d B` of the share's input channels, `A dY Aᵀ` of its output channels: of each chunk the tiles in their order.
-    fn spread(&self, isa: Isa, share: &Share) {
+    /// `Bᵀ d B` of input channels, `A dY Aᵀ` of output channels: of each chunk the tiles in their order.
+    fn spread(&self, isa: Isa, share: &Share, channels: Range<usize>, tiles: Range<usize>) {
         let (f, g) = (&self.plan.forward, &self.geometry);
         let (pad_top, pad_left) = (f.pad_top, f.pad_left);
-        let x = Source { x: self.x, dims: f.input, pads: &[], pad_top, pad_left };
-        let dy = Source { x: self.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
+        let x = Source { x: self.tensors.x, dims: f.input, pads: &[], pad_top, pad_left };
+        let dy = Source { x: self.tensors.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
         // Without edges the order is that of the places.
-        let step = if f.edges() == [0, 0] { g.tiles } else { TILES };
-        let blocks = share.ins.clone().map(|block| (x, Transform::Input, block));
-        let blocks = blocks.chain(share.outs.clone().map(|block| (dy, Transform::Gradient, block)));
-        for (i, (source, which, block)) in blocks.enumerate() {
-            for chunk in (0..g.tiles).step_by(step) {
-                let len = step.min(g.tiles - chunk);
+        let step = if f.edges() == [0, 0] { tiles.len().max(1) } else { TILES };
+        for i in channels {
+            let (source, which, block) = match i.checked_sub(share.ins.len()) {
+                None => (x, Transform::Input, share.ins.start + i),
+                Some(i) => (dy, Transform::Gradient, share.outs.start + i),
+            };
+            for chunk in tiles.clone().step_by(step) {
+                let len = step.min(tiles.end - chunk);
                 let (first, v) = (g.first + chunk, self.v.wrapping_add(i * g.block + chunk * LANES));
                 for stretch in f.stretches(f.order(first..first + len), 0..len) {
                     let to = Spread { rows: share.rows.clone(), v, tiles: stretch.tiles.clone() };
@@ -195,7 +205,7 @@ impl Body<'_> {
 impl Body<'_> {
     /// The products of a unit's channels, summed over the block's tiles that have the position.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, positions: Range<usize>) {
+    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, ins: Range<usize>, positions: Range<usize>) {
         let (f, g, n) = (&self.plan.forward, &self.geometry, self.plan.variant().n());
         for position in positions {
             let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
@@ -214,10 +224,10 @@ impl Body<'_> {
                     // SAFETY: the caller's promise.
                     unsafe {
                         match vectors {
-                            4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, chunk),
-                            3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, chunk),
-                            2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, chunk),
-                            _ => self.panel::<S, 1>(s, unit, chunk),
+                            4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, ins.clone(), chunk),
+                            3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, ins.clone(), chunk),
+                            2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, ins.clone(), chunk),
+                            _ => self.panel::<S, 1>(s, unit, ins.clone(), chunk),
                         }
                     }
                 }
@@ -225,12 +235,12 @@ impl Body<'_> {
         }
     }
 
-    /// A chunk of one position, all input channels of the unit, `J` vectors of output channels.
+    /// A chunk of one position, some input channels of the unit, `J` vectors of output channels.
     #[inline(always)]
-    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
-        for (i, block) in unit.ins.clone().enumerate() {
+    unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, ins: Range<usize>, chunk: Chunk) {
+        for i in ins {
             let x = chunk.x.wrapping_add(i * self.geometry.block);
-            let lanes = LANES.min(self.plan.forward.input.c - block * LANES);
+            let lanes = LANES.min(self.plan.forward.input.c - (unit.ins.start + i) * LANES);
             for (row, rows) in parts(lanes, lanes.div_ceil(ROWS)) {
                 let m = chunk.m.wrapping_add((i * LANES + row) * LANES);
                 let chunk = Chunk { x: x.wrapping_add(row), m, ..chunk };
@@ -272,15 +282,21 @@ impl Body<'_> {
 
     /// `Gᵀ m G` of each pair of channels, written where it belongs in OIHW: for an output channel one contiguous stretch.
     #[inline(always)]
-    unsafe fn gather<S: Simd, T: Line<N, R>, const N: usize, const R: usize>(&self, s: S, unit: &Unit) {
+    unsafe fn gather<S: Simd, T: Line<N, R>, const N: usize, const R: usize>(
+        &self,
+        s: S,
+        unit: &Unit,
+        outs: Range<usize>,
+    ) {
         let (ic, oc) = (self.plan.forward.input.c, self.plan.forward.output.c);
         let mut lines = [[0.0f32; LANES]; LANES * TAPS];
-        for (j, out) in unit.outs.clone().enumerate() {
+        for j in outs {
+            let out = unit.outs.start + j;
             for (i, block) in unit.ins.clone().enumerate() {
                 let lanes = LANES.min(ic - block * LANES);
                 // Where these weights go, lest their stores wait.
                 for lane in 0..LANES.min(oc - out * LANES) {
-                    let to = self.dw.wrapping_add(((out * LANES + lane) * ic + block * LANES) * R * R);
+                    let to = self.tensors.dw.ptr().wrapping_add(((out * LANES + lane) * ic + block * LANES) * R * R);
                     (0..lanes * R * R).step_by(LANES).for_each(|k| s.prefetch_far(to.wrapping_add(k)));
                 }
                 let from = self.m.wrapping_add(j * unit.stream() + i * LANES * LANES).cast_const();
@@ -307,7 +323,7 @@ impl Body<'_> {
                         let at = ((out * LANES + lane) * ic + block * LANES) * R * R + first;
                         // SAFETY: an index into OIHW of channels below the shape's; each pair belongs to one unit.
                         unsafe {
-                            let to = self.dw.add(at);
+                            let to = self.tensors.dw.ptr().add(at);
                             if len - first >= LANES {
                                 s.store(to, row);
                             } else {
