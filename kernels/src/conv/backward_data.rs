@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::Winograd;
+use super::winograd::{OihwWeights, Winograd};
 use super::{Algorithm, Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
@@ -127,7 +127,9 @@ impl BackwardData {
                 }
             }
             Kind::Winograd(winograd) => {
-                winograd.pack(self.isa, packed, |i, o, kh, kw| weight(o, i, s.kh - 1 - kh, s.kw - 1 - kw));
+                let (output, input) = (s.kh * s.kw, s.ic * s.kh * s.kw);
+                let weights = OihwWeights { weights, output, input, taps: s.kh, turned: true };
+                winograd.pack(self.isa, packed, &weights);
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::Winograd;
+use super::winograd::{OihwWeights, Winograd};
 use super::{Algorithm, Epilogue, Layout, Options, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
@@ -153,7 +153,11 @@ impl Forward {
                 let ocg = if pass.depthwise { 1 } else { s.group_oc() };
                 pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
             }
-            Kind::Winograd(winograd) => winograd.pack(self.isa, packed, weight),
+            Kind::Winograd(winograd) => {
+                let (output, input) = (s.ic * s.kh * s.kw, s.kh * s.kw);
+                let weights = OihwWeights { weights, output, input, taps: s.kh, turned: false };
+                winograd.pack(self.isa, packed, &weights);
+            }
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use order::{Order, Place, Stretch};
 use pack::Pack;
+pub(super) use pack::Weights as OihwWeights;
 use phases::Depth;
 use std::ops::Range;
 pub(super) use weights::Weights;
@@ -189,14 +190,14 @@ impl Winograd {
         self.out_blocks().saturating_mul(self.block_len)
     }
 
-    /// Transforms and lays out weights: `weight(out, in, row, column)`.
-    pub fn pack(&self, isa: Isa, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
+    /// Transforms and lays out weights.
+    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &OihwWeights<'_>) {
         use rayon::prelude::*;
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
-            let weight = |lane: usize, c: usize, row: usize, col: usize| weight(first + lane, c, row, col);
-            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weight, packed });
+            let weights = OihwWeights { weights: &weights.weights[first * weights.output..], ..*weights };
+            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weights, packed });
         });
     }
 

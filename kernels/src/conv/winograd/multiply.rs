@@ -49,7 +49,7 @@ impl Body<'_> {
         let mut before = 0;
         for position in 0..n * n {
             let phases = depth.phases([position / n, position % n]);
-            let lines = phases * depth.lines_of_phase();
+            let lines = phases * depth.lines_of_phase() + depth.gap();
             let having = self.order.having([position / n, position % n]);
             let tiles = tiles.start.max(having.start)..tiles.end.min(having.end);
             let is_tall = S::TILE_VECTORS >= 4 && self.asks(&tiles);

@@ -21,13 +21,17 @@ pub(super) struct Depth {
     /// Lines of packed weights of a phase: whole blocks, but of first layers, all of whose phases are one segment.
     lines: usize,
     is_padded: bool,
+    /// Lines between positions: with one, where it makes their distance odd, they do not share a cache set. In the first cache
+    /// lines that share one drive each other out before they are written.
+    gap: usize,
 }
 
 impl Depth {
     pub fn new(variant: Variant, channels: usize) -> Depth {
         let is_whole = variant.stride() > 1 && variant != Variant::F4x7S2;
         let lines = if is_whole { blocks(channels) * LANES } else { channels };
-        Depth { variant, lines, is_padded: lines > channels }
+        let gap = usize::from(variant != Variant::F4x7S2 && lines.is_multiple_of(2));
+        Depth { variant, lines, is_padded: lines > channels, gap }
     }
 
     /// Lines of packed weights of a phase at a position.
@@ -57,7 +61,12 @@ impl Depth {
     pub fn before(&self, [i, j]: [usize; 2]) -> usize {
         let n = self.variant.n();
         let phases = |to: usize| (0..to).fold(0, |sum, i| sum + self.variant.phases(i));
-        (phases(i) * phases(n) + self.variant.phases(i) * phases(j)) * self.lines
+        (phases(i) * phases(n) + self.variant.phases(i) * phases(j)) * self.lines + (i * n + j) * self.gap
+    }
+
+    /// Lines between the packed weights of positions.
+    pub fn gap(&self) -> usize {
+        self.gap
     }
 
     /// Lines of packed weights of all positions.
