@@ -228,7 +228,7 @@ def versions(args):
     """What a result depends on beside the machine's load: a line of JSON."""
     from importlib import metadata
     packages = ["torch", "onnxruntime", "openvino", "ncnn"]
-    found = {p: metadata.version(p) for p in packages}
+    found = {p: metadata.version(p) for p in packages if any(engine.startswith(p) for engine in args.only)}
     ours = subprocess.run([str(args.rectify), "--version"], capture_output=True, text=True).stdout.split()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]

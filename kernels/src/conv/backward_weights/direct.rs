@@ -18,6 +18,15 @@ use std::ops::Range;
 /// Blocks of output channels in a unit.
 const PANEL: usize = 4;
 
+/// Register tiles that a part of a unit has at least.
+const FEWEST: usize = 4;
+
+/// Some rows of a unit.
+struct Part {
+    unit: usize,
+    rows: Range<usize>,
+}
+
 /// What the direct algorithm computes and how it walks.
 #[derive(Debug, Clone)]
 pub(super) struct Direct {
@@ -168,9 +177,19 @@ impl Direct {
         self.groups * if self.depthwise { 1 } else { blocks(self.gic) * self.panels() }
     }
 
-    /// Elements of a unit's sums: `[oc block][tap][ic lane][16]`.
-    fn unit_len(&self) -> usize {
-        self.panel * self.offsets.len() * LANES
+    /// Into how many parts the rows of a unit are cut where there are fewer units than threads. A part copies what the whole
+    /// unit would, so that it has some tiles at least.
+    fn row_parts(&self, threads: usize) -> usize {
+        let tasks = self.units() * self.spans(threads).0;
+        if tasks >= threads {
+            return 1;
+        }
+        (2 * threads).div_ceil(tasks.max(1)).min(self.offsets.len() / (FEWEST * ROWS)).max(1)
+    }
+
+    /// Elements of the sums of a part of a unit, at most: `[oc block][tap, ic lane][16]`.
+    fn part_len(&self, parts: usize) -> usize {
+        self.panel * self.offsets.len().div_ceil(parts) * LANES
     }
 
     /// Into how many aligned spans (of `2^j` groups of images) the images are cut so that all threads have work.
@@ -188,18 +207,21 @@ impl Direct {
         self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 2
     }
 
-    fn scratch_len(&self) -> usize {
+    fn scratch_len(&self, parts: usize) -> usize {
         let images = self.chunk.0.min(self.shape.n);
         let x = if self.copy_x { images * self.x_strides().image } else { 0 };
         let dy = if self.copy_dy { images * self.dy_strides().image } else { 0 };
-        x.next_multiple_of(LANES) + dy + self.depth() * self.unit_len()
+        x.next_multiple_of(LANES) + dy + self.depth() * self.part_len(parts)
     }
 
-    /// Elements of the workspace with that many threads.
+    /// Elements of the workspace with that many threads, never less than with one.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        let (spans, _) = self.spans(threads);
-        let partial = if spans > 1 { spans * self.units() * self.unit_len() } else { 0 };
-        partial + threads.max(1) * self.scratch_len()
+        let len = |threads: usize| {
+            let ((spans, _), parts) = (self.spans(threads), self.row_parts(threads));
+            let partial = if spans > 1 { spans * self.units() * parts * self.part_len(parts) } else { 0 };
+            partial + threads * self.scratch_len(parts)
+        };
+        len(1).max(len(threads.max(1)))
     }
 
     /// Computes `dw`. All lengths have been checked; the workspace is at least that of one thread.
@@ -207,42 +229,48 @@ impl Direct {
         let s = &self.shape;
         let threads = rayon::current_num_threads();
         let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
-        let (spans, span) = self.spans(threads);
-        let (units, len) = (self.units(), self.unit_len());
+        let ((spans, span), parts) = (self.spans(threads), self.row_parts(threads));
+        let (tasks, len, scratch_len) = (self.units() * parts, self.part_len(parts), self.scratch_len(parts));
+        let part = |task: usize| {
+            let rows = self.offsets.len() * (task % parts) / parts..self.offsets.len() * (task % parts + 1) / parts;
+            Part { unit: task / parts, rows }
+        };
         let dw = Shared::new(dw);
         if spans == 1 {
-            for_each_task(units, workspace, self.scratch_len(), |unit, scratch| {
-                let sums = self.span(unit, 0..s.n, x, dy, scratch);
-                self.unpack(unit, sums, dw);
+            for_each_task(tasks, workspace, scratch_len, |task, scratch| {
+                let part = part(task);
+                let sums = self.span(&part, 0..s.n, x, dy, scratch);
+                self.unpack(&part, sums, dw);
             });
             return;
         }
-        let (partial, workspace) = workspace.split_at_mut(spans * units * len);
+        let (partial, workspace) = workspace.split_at_mut(spans * tasks * len);
         let shared = Shared::new(partial);
-        for_each_task(units * spans, workspace, self.scratch_len(), |task, scratch| {
-            let (unit, part) = (task / spans, task % spans);
-            let images = part * span * GROUP..s.n.min((part + 1) * span * GROUP);
-            let sums = self.span(unit, images, x, dy, scratch);
-            // SAFETY: `partial` holds `units · spans` parts of `len` elements; this task alone writes this one.
-            unsafe { sums.as_ptr().copy_to_nonoverlapping(shared.ptr().add(task * len), len) };
+        for_each_task(tasks * spans, workspace, scratch_len, |i, scratch| {
+            let (part, step) = (part(i / spans), i % spans);
+            let images = step * span * GROUP..s.n.min((step + 1) * span * GROUP);
+            let sums = self.span(&part, images, x, dy, scratch);
+            // SAFETY: `partial` holds `tasks · spans` parts of `len` elements; this task alone writes this one.
+            unsafe { sums.as_ptr().copy_to_nonoverlapping(shared.ptr().add(i * len), sums.len()) };
         });
         use rayon::prelude::*;
-        partial.par_chunks_exact_mut(spans * len).enumerate().for_each(|(unit, parts)| {
-            let mut tree = Tree::new(parts, len);
-            for part in 0..spans {
-                tree.buffer.copy_within(part * len..(part + 1) * len, tree.height * len);
+        partial.par_chunks_exact_mut(spans * len).enumerate().for_each(|(task, sums)| {
+            let mut tree = Tree::new(sums, len);
+            for i in 0..spans {
+                tree.buffer.copy_within(i * len..(i + 1) * len, tree.height * len);
                 tree.push();
             }
-            self.unpack(unit, tree.finish(), dw);
+            self.unpack(&part(task), tree.finish(), dw);
         });
     }
 
-    /// The sums of a unit over a span of images, groups combined as a tree.
-    fn span<'a>(&self, unit: usize, images: Range<usize>, x: &[f32], dy: &[f32], scratch: &'a mut [f32]) -> &'a [f32] {
-        let (sums, copies) = scratch.split_at_mut(self.depth() * self.unit_len());
-        let mut tree = Tree::new(sums, self.unit_len());
+    /// The sums of a part of a unit over a span of images, groups combined as a tree.
+    fn span<'a>(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], scratch: &'a mut [f32]) -> &'a [f32] {
+        let len = self.panel * part.rows.len() * LANES;
+        let (sums, copies) = scratch.split_at_mut(self.depth() * len);
+        let mut tree = Tree::new(sums, len);
         for first in images.clone().step_by(GROUP) {
-            self.group(unit, first..images.end.min(first + GROUP), x, dy, tree.top(), copies);
+            self.group(part, first..images.end.min(first + GROUP), x, dy, tree.top(), copies);
             tree.push();
         }
         tree.finish()
@@ -258,9 +286,9 @@ impl Direct {
         (unit / blocks(self.gic), unit % blocks(self.gic), start..start + len)
     }
 
-    /// The sums of a unit over a group of images, chunk after chunk.
-    fn group(&self, unit: usize, images: Range<usize>, x: &[f32], dy: &[f32], sums: &mut [f32], copies: &mut [f32]) {
-        let (group, block, panel) = self.place(unit);
+    /// The sums of a part of a unit over a group of images, chunk after chunk.
+    fn group(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], sums: &mut [f32], copies: &mut [f32]) {
+        let (group, block, panel) = self.place(part.unit);
         let (xs, dys) = (self.x_strides(), self.dy_strides());
         let together = self.chunk.0.min(self.shape.n);
         let (copy_x, copy_dy) =
@@ -291,7 +319,7 @@ impl Direct {
                 };
                 self.isa.dispatch(Chunk {
                     depthwise: self.depthwise,
-                    offsets: &self.offsets,
+                    offsets: &self.offsets[part.rows.clone()],
                     x,
                     step: self.cols.in_step * xs.col,
                     dy,
@@ -305,13 +333,14 @@ impl Direct {
         }
     }
 
-    /// Writes a unit's sums to where they belong in OIHW: for each output channel one contiguous stretch.
-    fn unpack(&self, unit: usize, sums: &[f32], dw: Shared) {
-        let (group, block, panel) = self.place(unit);
+    /// Writes the sums of a part of a unit to where they belong in OIHW: of a whole unit for each output channel one
+    /// contiguous stretch.
+    fn unpack(&self, part: &Part, sums: &[f32], dw: Shared) {
+        let (group, block, panel) = self.place(part.unit);
         let (s, taps) = (&self.shape, self.rows.taps.len() * self.cols.taps.len());
         let lanes = self.offsets.len() / taps;
         let inputs = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
-        for (o, block_out) in panel.clone().zip(sums.chunks_exact(self.offsets.len() * LANES)) {
+        for (o, block_out) in panel.clone().zip(sums.chunks_exact(part.rows.len() * LANES)) {
             for lane in 0..LANES.min(self.goc - o * LANES) {
                 let oc = group * self.goc + o * LANES + lane;
                 if oc >= s.oc {
@@ -320,9 +349,13 @@ impl Direct {
                 let at = (oc * s.group_ic() + block * LANES) * taps;
                 for i in 0..inputs {
                     for tap in 0..taps {
-                        let v = block_out[(tap * lanes + i) * LANES + lane];
+                        let row = tap * lanes + i;
+                        if !part.rows.contains(&row) {
+                            continue;
+                        }
+                        let v = block_out[(row - part.rows.start) * LANES + lane];
                         // SAFETY: an index into OIHW of a channel pair below the shape's, whose length `run` has
-                        // checked; each pair belongs to one unit.
+                        // checked; each of its taps belongs to one part.
                         unsafe { dw.ptr().add(at + i * taps + tap).write(v) };
                     }
                 }
