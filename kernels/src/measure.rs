@@ -6,6 +6,8 @@
 use crate::error::check_len;
 use crate::{Error, Isa, Kernel, LANES, Simd};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{io, thread};
 
 /// What a burst of FMAs did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +72,37 @@ pub fn triad(isa: Isa, a: &mut [f32], b: &[f32], c: &[f32]) -> Result<(), Error>
 /// Reads all of `x`, 4 bytes an element, and returns a sum that depends on each of them (in no promised order).
 pub fn read(isa: Isa, x: &[f32]) -> f32 {
     x.par_chunks(part_len(x.len())).map(|x| isa.dispatch(Read { x })).sum()
+}
+
+/// Polls after which a thread gives its core away.
+const PATIENCE: usize = 1 << 14;
+
+/// Two threads, on whichever cores the system runs them, hand a cache line to each other, `turns` times each; returns how
+/// often it was handed over. Cores with a third cache in common take some 20 to 60 ns each time, others 100 to 200.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn hand_over(turns: usize) -> io::Result<usize> {
+    let line = AtomicUsize::new(0);
+    let take = |who: usize| {
+        for turn in 0..turns {
+            // No pause: it takes longer than a line's way. But the other may have no core of its own.
+            let mut polls = 0;
+            while line.load(Ordering::Acquire) != 2 * turn + who {
+                polls += 1;
+                if polls > PATIENCE {
+                    thread::yield_now();
+                }
+            }
+            line.store(2 * turn + who + 1, Ordering::Release);
+        }
+    };
+    thread::scope(|scope| {
+        thread::Builder::new().spawn_scoped(scope, || take(1))?;
+        take(0);
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(line.into_inner())
 }
 
 /// Elements of one thread's part.
@@ -141,6 +174,11 @@ mod tests {
             let short = fma_burst(isa, 1).value;
             assert_eq!(short, 0.625, "{isa}: ¾·½ + ¼");
         }
+    }
+
+    #[test]
+    fn a_line_is_handed_over_twice_a_turn() {
+        assert_eq!([0, 1, 1000].map(|turns| hand_over(turns).unwrap()), [0, 2, 2000]);
     }
 
     #[test]

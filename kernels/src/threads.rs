@@ -30,7 +30,10 @@ pub(crate) fn for_each_task(
 
 /// Runs `f(stage, task, scratch)` once for each of `tasks(stage)` tasks of each of so many stages, a stage's once all of the
 /// one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be woken takes
-/// longer than a short stage, on some virtual machines longer than any, and the first thread would do all the work alone.
+/// longer than a short stage, and the first thread would do all the work alone.
+///
+/// `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
+/// `tasks` must not panic.
 pub(crate) fn for_each_stage(
     stages: usize,
     tasks: impl Fn(usize) -> usize + Sync,

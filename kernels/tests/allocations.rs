@@ -8,6 +8,7 @@
 mod common;
 
 use common::{noise, to_blocked};
+use rayon::prelude::*;
 use rectify_kernels::conv::{self, Epilogue, Options};
 use rectify_kernels::elementwise::Rates;
 use rectify_kernels::linear::{self, LinearShape};
@@ -80,16 +81,26 @@ fn allocations(mut run: impl FnMut()) -> usize {
     (0..ROUNDS).map(round).min().unwrap_or(0)
 }
 
-/// Makes each of two threads steal from the other: a barrier opens only if its two sides run at once.
+/// Makes each thread steal from another: a barrier opens only if all its sides run at once.
 fn warm_up() {
     let barrier = Barrier::new(rayon::current_num_threads());
     let meet = || {
         barrier.wait();
     };
-    rayon::join(meet, || {
-        meet();
-        rayon::join(meet, meet);
-    });
+    if rayon::current_num_threads() <= 2 {
+        rayon::join(meet, || {
+            meet();
+            rayon::join(meet, meet);
+        });
+    } else {
+        // Of more threads each steals once in a while.
+        (0..100).for_each(|_| on_each_thread(meet));
+    }
+}
+
+/// Runs `f`, which must wait for the others, on each thread.
+fn on_each_thread(f: impl Fn() + Sync) {
+    (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).for_each(|_| f());
 }
 
 fn check(what: &str, isa: Isa, run: impl FnMut()) {
@@ -216,7 +227,7 @@ fn no_run_allocates() {
         ConvShape { groups: 33, dilation_h: 2, ..square(17, 33, 12, 33, 3, 1, 2) },
     ];
     let d = Dims { n: 9, c: 40, h: 31, w: 30 };
-    for threads in [1, 2] {
+    for threads in [1, 2, 4] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(|_| COUNTED.set(true));
         pool.build().unwrap().install(|| {
             warm_up();
@@ -225,10 +236,8 @@ fn no_run_allocates() {
                 drop(black_box(Box::new(1)));
                 barrier.wait();
             };
-            let counted = allocations(|| {
-                rayon::join(allocate, allocate);
-            });
-            assert_eq!(counted, 2 * CALLS, "each thread's allocations count, and join has none");
+            let counted = allocations(|| on_each_thread(allocate));
+            assert_eq!(counted, threads * CALLS, "each thread's allocations count, and rayon has none");
             for isa in Isa::available() {
                 shapes.iter().for_each(|s| convolution(isa, s));
                 fully_connected(isa, &LinearShape { n: 9, c: 20, h: 5, w: 3, outputs: 70 });

@@ -156,6 +156,45 @@ fn more_threads_never_need_a_smaller_workspace() {
     }
 }
 
+/// A pool may have more or fewer threads than the workspace was asked for.
+#[test]
+fn any_workspace_serves_any_pool() {
+    for s in [ConvShape::square(2, 40, 26, 33, 3, 1, 1), ConvShape::square(1, 16, 13, 130, 3, 1, 1)] {
+        let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+        let dy = noise(s.output().plain_len(), 3);
+        let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
+        let nchw = Options { input: Layout::Nchw, output: Layout::Nchw, ..options };
+        let (blocked_x, blocked_dy) = (to_blocked(&s.input(), &x), to_blocked(&s.output(), &dy));
+        let cases = [(options, &blocked_x[..], s.output().blocked_len()), (nchw, &x[..], s.output().plain_len())];
+        let forward = cases.map(|(o, x, len)| (Forward::new(Isa::Portable, &s, &o).unwrap(), x, len));
+        let weights = BackwardWeights::new(Isa::Portable, &s, &options).unwrap();
+        // Whatever the workspace holds, nothing of it may show.
+        let room = |len: usize| vec![f32::NAN; len];
+        let run = |workspace: usize, threads: usize| {
+            with_threads(threads, || {
+                let mut results = Vec::new();
+                for (plan, x, len) in &forward {
+                    let (mut packed, mut y) = (vec![0.0; plan.packed_len()], vec![0.0; *len]);
+                    plan.pack(&w, &mut packed).unwrap();
+                    let mut workspace = room(plan.workspace_len(workspace));
+                    plan.run(x, &packed, Epilogue::None, &mut y, &mut workspace).unwrap();
+                    results.extend(y);
+                }
+                let mut dw = vec![0.0; s.weight_len()];
+                weights.run(&blocked_x, &blocked_dy, &mut dw, &mut room(weights.workspace_len(workspace))).unwrap();
+                results.extend(dw);
+                results
+            })
+        };
+        let want = run(1, 1);
+        for workspace in 1..7 {
+            for threads in [1, 2, 3, 4, 6] {
+                assert_bits(&format!("{s:?}: {workspace}, {threads}"), &run(workspace, threads), &want);
+            }
+        }
+    }
+}
+
 #[test]
 fn winograd_edges() {
     let square = ConvShape::square;

@@ -7,6 +7,9 @@ use std::{fs, path::Path, time::Instant};
 /// Elements of each array that the bandwidth is measured on: 64 MiB, beyond most caches.
 const SWEEP: usize = 16 << 20;
 
+/// Turns of a sample of a line's way between cores: the start of a thread does not count beside them.
+const HAND_OVERS: usize = 50_000;
+
 /// Most threads of a pool: beyond any machine's processors, and few enough that their stacks fit.
 const MOST_THREADS: usize = 4096;
 
@@ -175,6 +178,23 @@ fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Ba
     Ok(measured?)
 }
 
+/// Nanoseconds in which a cache line gets from one core to another, measured for about so many seconds. A virtual machine
+/// may move its processors between cores that have a third cache in common and cores that have not: what threads share then
+/// costs other times.
+///
+/// # Errors
+/// [`BenchError::Threads`] if the system gives no second thread.
+pub fn hand_over_ns(seconds: f64) -> Result<f64, BenchError> {
+    let (mut samples, begin) = (Vec::new(), Instant::now());
+    while samples.is_empty() || begin.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        let times =
+            measure::hand_over(HAND_OVERS).map_err(|e| BenchError::Threads { threads: 2, why: e.to_string() })?;
+        samples.push(start.elapsed().as_secs_f64() * 1e9 / times as f64);
+    }
+    Ok(timing::median(samples))
+}
+
 /// The largest memory that this process has held so far, in MiB, where the system tells (Linux).
 pub fn peak_mib() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -227,6 +247,7 @@ mod tests {
         assert!(fma_peak(Isa::Portable, 2, 0.0).unwrap() > 0.0);
         let found = bandwidth_of(Isa::Portable, 2, 0.0, 1000).unwrap();
         assert!(found.read > 0.0 && found.triad > 0.0, "{found:?}");
+        assert!(hand_over_ns(0.0).unwrap() > 0.0);
         assert!(matches!(pool(0), Err(BenchError::Threads { threads: 0, .. })));
         assert!(pool(usize::MAX).is_err());
     }

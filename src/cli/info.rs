@@ -8,7 +8,7 @@ use rectify_kernels::Isa;
 /// Seconds that each measurement takes.
 const SECONDS: f64 = 0.3;
 
-/// Describes the machine: processor, instruction sets, caches, threads, measured peak and bandwidths
+/// Describes the machine: processor, instruction sets, caches, threads, measured peak, bandwidths and way between cores
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Threads to measure with [default: one for each processor core]
@@ -51,6 +51,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             }
         }
         speed("memory", bandwidth(threads)?, &on)?;
+    }
+    if options.threads > 1 {
+        let ns = machine::hand_over_ns(SECONDS).map_err(failure)?;
+        item("core to core", format_args!("{ns:.0} ns, a cache line"))?;
     }
     Ok(())
 }

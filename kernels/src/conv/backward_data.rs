@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::{OihwWeights, Winograd};
+use super::winograd::{Oihw, Winograd};
 use super::{Algorithm, Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
@@ -128,7 +128,7 @@ impl BackwardData {
             }
             Kind::Winograd(winograd) => {
                 let (output, input) = (s.kh * s.kw, s.ic * s.kh * s.kw);
-                let weights = OihwWeights { weights, output, input, taps: s.kh, turned: true };
+                let weights = Oihw { weights, output, input, taps: s.kh, turned: true };
                 winograd.pack(self.isa, packed, &weights);
             }
         }

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::{OihwWeights, Winograd};
+use super::winograd::{Oihw, Winograd};
 use super::{Algorithm, Epilogue, Layout, Options, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
@@ -155,7 +155,7 @@ impl Forward {
             }
             Kind::Winograd(winograd) => {
                 let (output, input) = (s.ic * s.kh * s.kw, s.kh * s.kw);
-                let weights = OihwWeights { weights, output, input, taps: s.kh, turned: false };
+                let weights = Oihw { weights, output, input, taps: s.kh, turned: false };
                 winograd.pack(self.isa, packed, &weights);
             }
         }

@@ -29,8 +29,8 @@ use crate::threads::{Shared, for_each_stage, for_each_task};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use order::{Order, Place, Stretch};
+pub(super) use pack::Oihw;
 use pack::Pack;
-pub(super) use pack::Weights as OihwWeights;
 use phases::Depth;
 use std::ops::Range;
 pub(super) use weights::Weights;
@@ -65,7 +65,7 @@ pub(super) struct Winograd {
     pad_left: usize,
     /// Tiles in a thread's block.
     tiles: usize,
-    /// Tiles in a block that threads share.
+    /// Tiles in a block that threads share, at most.
     shared_tiles: usize,
     /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
     /// that blocks do not share a cache set.
@@ -191,12 +191,12 @@ impl Winograd {
     }
 
     /// Transforms and lays out weights.
-    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &OihwWeights<'_>) {
+    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
         use rayon::prelude::*;
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
-            let weights = OihwWeights { weights: &weights.weights[first * weights.output..], ..*weights };
+            let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
             isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weights, packed });
         });
     }
@@ -214,11 +214,23 @@ impl Winograd {
         (self.segments() * geometry.block, PANEL.min(self.out_blocks()) * geometry.block)
     }
 
+    /// Tiles of the blocks that so many threads take each on its own; `None` where they share blocks.
+    fn own_tiles(&self, threads: usize) -> Option<usize> {
+        let total = self.total();
+        let mut count = total.div_ceil(self.tiles);
+        if count < EVEN * threads {
+            count = count.next_multiple_of(threads).min(total);
+        }
+        let tiles = total.div_ceil(count);
+        (threads == 1 || tiles >= FEWEST && !self.is_streamed()).then_some(tiles)
+    }
+
     /// Into how many panels of output channels, and each into how many parts of a block's tiles, so many threads cut what they
     /// compute of a block that they share: so that the last of them ends as early as may be.
     fn cuts(&self, tiles: usize, threads: usize) -> (usize, usize) {
-        let most = self.out_blocks().max(1);
-        let parts = 1..=(tiles / FEWEST).max(1);
+        let most = self.out_blocks();
+        // Parts of few tiles read the weights too often, but where there are no other tasks.
+        let parts = 1..=(tiles / FEWEST).max(threads.div_ceil(most).min(tiles));
         let time = |&(panels, parts): &(usize, usize)| {
             // In products of a vector at a position: those of a task, and what reading its weights and inputs takes.
             let (blocks, tiles) = (most.div_ceil(panels), tiles.div_ceil(parts));
@@ -241,17 +253,21 @@ impl Winograd {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        let threads = threads.max(1);
         if self.is_first() {
-            return threads.max(1) * self.first_len();
+            return threads * self.first_len();
         }
-        self.blocks_len(threads.max(1)) + self.borders_len(threads.max(1))
+        self.blocks_len(threads) + self.borders_len(threads)
     }
 
-    /// Elements of transformed inputs and products of so many threads.
+    /// Elements of the transformed inputs and products of so many threads, never less than of one.
     fn blocks_len(&self, threads: usize) -> usize {
+        // Bands of their own, of tensors with borders, are never shared.
+        if self.own_tiles(threads).is_some() || self.borders_len(threads) > 0 && self.schedule(threads).is_some() {
+            return threads * self.scratch_len();
+        }
         let (v, m) = self.shared_lens(threads);
-        let shared = if threads > 1 { v + threads * m } else { 0 };
-        shared.max(threads * self.scratch_len())
+        (v + threads * m).max(self.scratch_len())
     }
 
     /// Elements of a thread's transformed inputs and products.
@@ -265,14 +281,14 @@ impl Winograd {
     /// thread.
     pub fn run(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
         if self.is_first() || self.layouts == (Layout::Blocked, Layout::Blocked) {
-            self.run_blocked(isa, call, workspace);
+            self.run_blocked(isa, call, rayon::current_num_threads(), workspace);
         } else {
             self.run_borders(isa, call, workspace);
         }
     }
 
-    /// Runs on blocked tensors.
-    fn run_blocked(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
+    /// Runs on blocked tensors, on so many threads at most.
+    fn run_blocked(&self, isa: Isa, call: Tensors<'_>, threads: usize, workspace: &mut [f32]) {
         let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
         let images = self.images / self.input.n.max(1);
         // Of another than a first layer both are blocked here: bands are.
@@ -290,17 +306,10 @@ impl Winograd {
             return self.run_first(isa, &call, workspace);
         }
         let fits = |threads: &usize| self.blocks_len(*threads) <= workspace.len();
-        let threads = (1..=rayon::current_num_threads()).rev().find(fits).unwrap_or(1);
-        let total = self.total();
-        let mut count = total.div_ceil(self.tiles);
-        if count < EVEN * threads {
-            count = count.next_multiple_of(threads).min(total);
-        }
-        let tiles = total.div_ceil(count);
-        if threads > 1 && (tiles < FEWEST || self.is_streamed()) {
-            self.run_together(isa, &call, threads, workspace);
-        } else {
-            self.run_apart(isa, &call, tiles, workspace);
+        let threads = (1..=threads).rev().find(fits).unwrap_or(1);
+        match self.own_tiles(threads) {
+            Some(tiles) => self.run_apart(isa, &call, tiles, &mut workspace[..threads * self.scratch_len()]),
+            None => self.run_together(isa, &call, threads, workspace),
         }
     }
 

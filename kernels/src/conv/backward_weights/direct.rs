@@ -1,7 +1,8 @@
 //! The direct gradient with respect to the weights: channels of the input by channels of the output, summed over pixels.
 //!
 //! A *unit* is one block of input channels by up to [`PANEL`] blocks of output channels of a group, all taps: what one
-//! task sums in a buffer that stays in the first cache. Rows of its tiles are (tap, input channel) pairs.
+//! task, or a few where units are few, sums in a buffer that stays in the first cache. Rows of its tiles are (tap, input
+//! channel) pairs.
 
 use super::chunk::Chunk;
 use super::tree::Tree;
@@ -177,7 +178,7 @@ impl Direct {
         self.groups * if self.depthwise { 1 } else { blocks(self.gic) * self.panels() }
     }
 
-    /// Into how many parts the rows of a unit are cut where there are fewer units than threads. A part copies what the whole
+    /// Into how many parts the rows of a unit are cut where there are fewer units and spans than threads. A part copies what the whole
     /// unit would, so that it has some tiles at least.
     fn row_parts(&self, threads: usize) -> usize {
         let tasks = self.units() * self.spans(threads).0;

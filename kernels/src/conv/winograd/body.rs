@@ -56,8 +56,8 @@ struct Output<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomD
 /// The same of tiles that lack positions.
 struct EdgeOutput<T, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
 
-// SAFETY of all: `Winograd::run` has made the pointers: `v` and `m` have room for the geometry's tiles, the call's
-// slices have the lengths of the plan.
+// SAFETY of all: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of `products`,
+// the call's slices have the lengths of the plan.
 impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
     type Output = ();
     #[inline(always)]

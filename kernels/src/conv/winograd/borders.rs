@@ -37,7 +37,7 @@ fn each(shared: bool, x: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) +
 impl Winograd {
     /// Rows of tiles in a band where so many threads take bands of their own; `None` where they share an image. A band has
     /// as many tiles as a block has at most, so that weights are read no more often than else.
-    fn schedule(&self, threads: usize) -> Option<usize> {
+    pub(super) fn schedule(&self, threads: usize) -> Option<usize> {
         let (rows, cols) = self.grid();
         let mut bands = rows.div_ceil(TILES.end.div_ceil(cols.max(1)));
         if self.images * bands < super::EVEN * threads {
@@ -103,17 +103,20 @@ impl Winograd {
         let fits = |threads: &usize| self.workspace_len(*threads) <= workspace.len();
         let threads = (1..=rayon::current_num_threads()).rev().find(fits).unwrap_or(1);
         let Some(band_rows) = self.schedule(threads) else {
-            return (0..self.images).for_each(|i| self.run_band(isa, &call, &self.band(i, 0..rows), workspace, true));
+            return (0..self.images)
+                .for_each(|i| self.run_band(isa, &call, &self.band(i, 0..rows), threads, workspace));
         };
         let (bands, len) = (rows.div_ceil(band_rows), self.workspace_len(threads) / threads);
         for_each_task(self.images * bands, workspace, len, |task, workspace| {
             let first = task % bands * band_rows;
             let band = self.band(task / bands, first..rows.min(first + band_rows));
-            self.run_band(isa, &call, &band, workspace, false);
+            self.run_band(isa, &call, &band, 1, workspace);
         });
     }
 
-    fn run_band(&self, isa: Isa, call: &Call<'_>, band: &Band, workspace: &mut [f32], shared: bool) {
+    /// Runs a band on so many threads.
+    fn run_band(&self, isa: Isa, call: &Call<'_>, band: &Band, threads: usize, workspace: &mut [f32]) {
+        let shared = threads > 1;
         let (input, output) = (band.plan.input, band.plan.output);
         let (x, workspace) = workspace.split_at_mut(input.blocked_len());
         let (y, workspace) = workspace.split_at_mut(output.blocked_len());
@@ -128,7 +131,7 @@ impl Winograd {
             (Some(_), _) => (Some(&*extra), None),
             (None, pre) => (None, pre.map(|_| &mut *extra)),
         };
-        band.plan.run_blocked(isa, Tensors { x, packed, pads, y, bias, slopes, shortcut, pre }, workspace);
+        band.plan.run_blocked(isa, Tensors { x, packed, pads, y, bias, slopes, shortcut, pre }, threads, workspace);
         self.store(isa, band, y, call.y, shared);
         if let Some(pre) = call.pre {
             self.store(isa, band, extra, pre, shared);

@@ -21,7 +21,7 @@ const PHASES: usize = 4;
 /// OIHW weights as the convolution that is packed reads them, which may be the gradient's, with the channels exchanged and
 /// the kernels turned round.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::conv) struct Weights<'a> {
+pub(in crate::conv) struct Oihw<'a> {
     pub weights: &'a [f32],
     /// Elements between the convolution's output channels, and between its input channels; the lesser is a kernel's length.
     pub output: usize,
@@ -39,7 +39,7 @@ pub(super) struct Pack<'a> {
     pub channels: usize,
     pub lanes: usize,
     /// From the block's first output channel on.
-    pub weights: Weights<'a>,
+    pub weights: Oihw<'a>,
     /// `[position][depth][16]`, and what follows. What has no weight becomes zero.
     pub packed: &'a mut [f32],
 }
@@ -71,7 +71,7 @@ impl Kernel for Pack<'_> {
     }
 }
 
-impl Weights<'_> {
+impl Oihw<'_> {
     /// Elements of a kernel.
     fn len(&self) -> usize {
         self.taps * self.taps

@@ -1,13 +1,13 @@
 //! The gradient of the weights by Winograd: the order of the sums is that of [`crate::reference::winograd`].
 //!
-//! Of few threads each takes a *share* (many work together: see [`weights_together`](super::weights_together)): some blocks of channels of either side, at some rows of positions. It transforms the inputs and
-//! output gradients that it needs itself, for what another core has written comes from its cache no faster than from memory.
+//! Of few threads each takes a *share*: some blocks of channels of either side, at some rows of positions (many work together:
+//! see [`weights_together`](super::weights_together)). It transforms the inputs and output gradients that it needs itself, for what
+//! another core has written comes from its cache no faster than from memory, unless they have a third cache in common.
 //! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products, of a
 //! *unit* at a time, a few blocks of input channels by a few of output channels, and unit by unit all positions: the sums
 //! stay in the second cache and are transformed to weights with the last block. Where tiles are many and the sums of all
 //! units exceed the third cache, it is position by position all units: its transforms come into the second cache once.
-//! Where a share has not all positions, the sums are transformed once all shares are done. Threads never share out the
-//! tiles.
+//! Where a share has not all positions, the sums are transformed once all shares are done. The sum over tiles is never cut.
 
 use super::weights_body::{Body, Stage, Tensors, Unit};
 use super::weights_together::MANY;
@@ -180,7 +180,8 @@ impl Weights {
         assert!(x.len() == f.input.blocked_len() && dy.len() == f.output.blocked_len());
         assert!(dw.len() == f.input.c * f.output.c * taps);
         let threads = rayon::current_num_threads();
-        let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
+        let fits = |threads: &usize| self.workspace_len(*threads) <= workspace.len();
+        let threads = (1..=threads).rev().find(fits).unwrap_or(1);
         if threads >= MANY {
             return self.run_together(isa, Tensors { x, dy, dw: Shared::new(dw) }, threads, workspace);
         }

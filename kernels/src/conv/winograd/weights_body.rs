@@ -101,7 +101,7 @@ struct Chunk {
 }
 
 // SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
-// unit's sums, `dw` for the weights; no two tasks have a unit's sums at the same position, or its weights.
+// unit's sums, `dw` for the weights; no two tasks have the sums of a pair of channels at the same position, or its weights.
 impl<T: Line<A, B> + Axis, const A: usize, const B: usize> Kernel for Part<'_, Whole<'_, T, A, B>> {
     type Output = ();
     #[inline(always)]
@@ -321,7 +321,7 @@ impl Body<'_> {
                     s.transpose(&mut rows);
                     for (lane, &row) in rows.iter().enumerate().take(oc - out * LANES) {
                         let at = ((out * LANES + lane) * ic + block * LANES) * R * R + first;
-                        // SAFETY: an index into OIHW of channels below the shape's; each pair belongs to one unit.
+                        // SAFETY: an index into OIHW of channels below the shape's; each pair belongs to one task.
                         unsafe {
                             let to = self.tensors.dw.ptr().add(at);
                             if len - first >= LANES {

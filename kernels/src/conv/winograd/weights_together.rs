@@ -29,12 +29,12 @@ struct Cuts<'a> {
     units: usize,
     /// Into how many parts the chunks of each block of channels are cut.
     spreads: usize,
-    /// Whether a task has all positions of a unit, whose sums stay near until they are transformed. Else it has one position,
-    /// for neighbours read the same transforms,
+    /// Whether a task has all positions of a unit, whose sums stay near until they are transformed. Else it has one position
+    /// of some units, for neighbours read the same transforms.
     by_unit: bool,
-    /// of one of so many parts of the units,
+    /// Into how many parts the units are cut, if not `by_unit`.
     parts: usize,
-    /// and of one of so many parts of their input channels.
+    /// And into how many parts the blocks of input channels of each.
     ins: usize,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Cuts<'a> {
         let (whole, positions) =
             (Share { ins: 0..f.in_blocks(), outs: 0..f.out_blocks(), rows: 0..f.variant.n() }, f.positions());
         let units = plan.units(&whole).0 * plan.units(&whole).1;
-        // Two blocks are held at a time.
+        // Blocks twice as large as a share's: the threads wait for each other half as often.
         let tiles = plan.tiles_within(&whole, 2 * BLOCK);
         let parts = wanted.div_ceil(positions).min(units);
         Cuts {
@@ -77,7 +77,7 @@ impl<'a> Cuts<'a> {
 
     /// Blocks of output channels of a unit, at most.
     fn outs(&self) -> usize {
-        self.whole.outs.len().div_ceil(self.plan.units(&self.whole).1.max(1))
+        self.whole.outs.len().div_ceil(self.plan.units(&self.whole).1)
     }
 
     /// Whether the sums of all units are kept: for another block, or for other tasks.
@@ -85,7 +85,8 @@ impl<'a> Cuts<'a> {
         !self.by_unit || self.blocks > 1
     }
 
-    /// Elements of a block's transforms, of all blocks' that are held, of the sums that are kept, of a thread's scratch, never
+    /// Elements of a block's transforms, of those of two blocks if there are so many (while products of one are computed, the
+    /// next is transformed), of the sums that are kept, of a thread's scratch, never
     /// none.
     fn lens(&self) -> [usize; 4] {
         let block = self.channels() * Geometry::new(self.plan.variant(), 0..self.tiles).block;
@@ -94,7 +95,7 @@ impl<'a> Cuts<'a> {
         [block, block * self.blocks.min(2), kept, scratch]
     }
 
-    /// A block, counted from 0.
+    /// A block, counted from 0; empty where there is none.
     fn block(&self, i: usize) -> Geometry {
         let (tiles, total) = (self.tiles, self.plan.forward.total());
         Geometry::new(self.plan.variant(), total.min(i * tiles)..total.min((i + 1) * tiles))
@@ -133,6 +134,7 @@ impl Weights {
         let [block_len, held, kept, scratch] = cuts.lens();
         let (v, workspace) = workspace.split_at_mut(held);
         let (kept, workspace) = workspace.split_at_mut(kept);
+        let workspace = &mut workspace[..threads * scratch];
         let (v, kept) = (Shared::new(v), Shared::new(kept));
         let run = |block: usize, stage, m| {
             let v = v.ptr().wrapping_add(block % 2 * block_len);
