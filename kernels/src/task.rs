@@ -10,6 +10,11 @@ pub(crate) fn units(len: usize) -> usize {
     (ELEMENTS / len.max(1)).max(1)
 }
 
+/// Part `i` of `count` nearly equal ones of `0..total`.
+pub(crate) fn part(total: usize, count: usize, i: usize) -> std::ops::Range<usize> {
+    total * i / count..total * (i + 1) / count
+}
+
 /// Elements of a plane: one block of 16 channels of one image.
 pub(crate) fn plane_len(d: &Dims) -> usize {
     d.plane() * LANES

@@ -11,28 +11,20 @@ pub(crate) fn for_each_task(
     per_thread: usize,
     f: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let threads = rayon::current_num_threads().min(tasks).min(workspace.len() / per_thread);
-    if threads <= 1 {
-        (0..tasks).for_each(|task| f(task, &mut workspace[..per_thread]));
-        return;
-    }
-    let next = AtomicUsize::new(0);
-    workspace[..threads * per_thread].par_chunks_mut(per_thread).with_max_len(1).for_each(|scratch| {
-        loop {
-            let task = next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                break;
-            }
-            f(task, scratch);
-        }
-    });
+    for_each_stage(1, |_| tasks, workspace, per_thread, |_, task, scratch| f(task, scratch));
+}
+
+/// The most threads, up to `most`, that a workspace of `len` elements serves, one at least: `needed` says how many elements
+/// so many threads need.
+pub(crate) fn most_threads(most: usize, len: usize, needed: impl Fn(usize) -> usize) -> usize {
+    (1..=most).rev().find(|&threads| needed(threads) <= len).unwrap_or(1)
 }
 
 /// Runs `f(stage, task, scratch)` once for each of `tasks(stage)` tasks of each of so many stages, a stage's once all of the
 /// one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be woken takes
 /// longer than a short stage, and the first thread would do all the work alone.
 ///
-/// `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
+/// With several stages `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
 /// `tasks` must not panic.
 pub(crate) fn for_each_stage(
     stages: usize,

@@ -25,7 +25,8 @@ use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
 use crate::reference::winograd::Variant;
-use crate::threads::{Shared, for_each_stage, for_each_task};
+use crate::task::part;
+use crate::threads::{Shared, for_each_stage, for_each_task, most_threads};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use order::{Order, Place, Stretch};
@@ -65,7 +66,7 @@ pub(super) struct Winograd {
     pad_left: usize,
     /// Tiles in a thread's block.
     tiles: usize,
-    /// Tiles in a block that threads share, at most.
+    /// Tiles in a block that threads share.
     shared_tiles: usize,
     /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
     /// that blocks do not share a cache set.
@@ -245,10 +246,9 @@ impl Winograd {
 
     /// Elements of a shared block's transformed inputs, and of a thread's products.
     fn shared_lens(&self, threads: usize) -> (usize, usize) {
-        let tiles = self.shared_tiles.min(self.total());
-        let part = tiles.div_ceil(self.cuts(tiles, threads).1);
+        let part = self.shared_tiles.div_ceil(self.cuts(self.shared_tiles, threads).1);
         let of = |tiles| self.block_lens(&Geometry::new(self.variant, 0..tiles));
-        (of(tiles).0, of(part).1)
+        (of(self.shared_tiles).0, of(part).1)
     }
 
     /// Elements of the workspace with that many threads.
@@ -305,8 +305,7 @@ impl Winograd {
         if self.is_first() {
             return self.run_first(isa, &call, workspace);
         }
-        let fits = |threads: &usize| self.blocks_len(*threads) <= workspace.len();
-        let threads = (1..=threads).rev().find(fits).unwrap_or(1);
+        let threads = most_threads(threads, workspace.len(), |threads| self.blocks_len(threads));
         match self.own_tiles(threads) {
             Some(tiles) => self.run_apart(isa, &call, tiles, &mut workspace[..threads * self.scratch_len()]),
             None => self.run_together(isa, &call, threads, workspace),
@@ -339,27 +338,26 @@ impl Winograd {
         let v = Shared::new(v);
         let block = |first: usize| Geometry::new(self.variant, first..total.min(first + self.shared_tiles));
         let blocks = total.div_ceil(self.shared_tiles);
-        let input_parts = (4 * threads).div_ceil(self.in_blocks()).min(self.shared_tiles.min(total));
-        let (panels, parts) = self.cuts(self.shared_tiles.min(total), threads);
+        let input_parts = (4 * threads).div_ceil(self.in_blocks()).min(self.shared_tiles);
+        let (panels, parts) = self.cuts(self.shared_tiles, threads);
         let is_input = |stage: usize| stage.is_multiple_of(2);
         let tasks = |stage: usize| if is_input(stage) { self.in_blocks() * input_parts } else { panels * parts };
         for_each_stage(2 * blocks, tasks, scratch, m_len, |stage, task, m| {
             let geometry = block(stage / 2 * self.shared_tiles);
             let order = self.order(geometry.range());
-            let cut = |i: usize, parts: usize| geometry.tiles * i / parts..geometry.tiles * (i + 1) / parts;
             let body = |stage, products, m| {
                 Body { plan: self, call, geometry, products, order, stage, v: v.ptr(), m }.run(isa);
             };
             if is_input(stage) {
-                let (block, part) = (task / input_parts, cut(task % input_parts, input_parts));
-                return body(Stage::Input(block..block + 1, part), geometry, std::ptr::null_mut());
+                let (block, tiles) = (task / input_parts, part(geometry.tiles, input_parts, task % input_parts));
+                return body(Stage::Input(block..block + 1, tiles), geometry, std::ptr::null_mut());
             }
-            let block = |panel: usize| self.out_blocks() * panel / panels;
-            let (panel, part) = (task / parts, cut(task % parts, parts));
-            let products = Geometry::new(self.variant, part.clone());
+            let panel = part(self.out_blocks(), panels, task / parts);
+            let tiles = part(geometry.tiles, parts, task % parts);
+            let products = Geometry::new(self.variant, tiles.clone());
             assert!(m.len() >= self.block_lens(&products).1);
-            let m = m.as_mut_ptr().wrapping_sub(part.start * LANES);
-            body(Stage::Output(block(panel)..block(panel + 1), part), products, m);
+            let m = m.as_mut_ptr().wrapping_sub(tiles.start * LANES);
+            body(Stage::Output(panel, tiles), products, m);
         });
     }
 }

@@ -12,7 +12,8 @@ use crate::conv::pass::Strides;
 use crate::conv::tile::{ROWS, Run, parts};
 use crate::conv::{Layout, Options};
 use crate::reference::conv::{GROUP, weight_chunk};
-use crate::threads::{Shared, for_each_task};
+use crate::task;
+use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{ConvShape, Isa, LANES, blocks};
 use std::ops::Range;
 
@@ -229,13 +230,10 @@ impl Direct {
     pub fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
         let s = &self.shape;
         let threads = rayon::current_num_threads();
-        let threads = if workspace.len() < self.workspace_len(threads) { 1 } else { threads };
+        let threads = most_threads(threads, workspace.len(), |threads| self.workspace_len(threads));
         let ((spans, span), parts) = (self.spans(threads), self.row_parts(threads));
         let (tasks, len, scratch_len) = (self.units() * parts, self.part_len(parts), self.scratch_len(parts));
-        let part = |task: usize| {
-            let rows = self.offsets.len() * (task % parts) / parts..self.offsets.len() * (task % parts + 1) / parts;
-            Part { unit: task / parts, rows }
-        };
+        let part = |i: usize| Part { unit: i / parts, rows: task::part(self.offsets.len(), parts, i % parts) };
         let dw = Shared::new(dw);
         if spans == 1 {
             for_each_task(tasks, workspace, scratch_len, |task, scratch| {

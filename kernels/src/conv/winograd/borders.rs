@@ -5,7 +5,7 @@ use super::{TILES, Tensors, Winograd};
 use crate::conv::Layout;
 use crate::conv::gather::Window;
 use crate::conv::planes::{FromPixels, ToPixels};
-use crate::threads::{Shared, for_each_task};
+use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{Dims, Isa, LANES};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -100,8 +100,8 @@ impl Winograd {
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         let tensors = Tensors { x, packed, pads, y: &mut [], bias, slopes, shortcut, pre: None };
         let (call, rows) = (Call { tensors, y, pre }, self.grid().0);
-        let fits = |threads: &usize| self.workspace_len(*threads) <= workspace.len();
-        let threads = (1..=rayon::current_num_threads()).rev().find(fits).unwrap_or(1);
+        let most = rayon::current_num_threads();
+        let threads = most_threads(most, workspace.len(), |threads| self.workspace_len(threads));
         let Some(band_rows) = self.schedule(threads) else {
             return (0..self.images)
                 .for_each(|i| self.run_band(isa, &call, &self.band(i, 0..rows), threads, workspace));

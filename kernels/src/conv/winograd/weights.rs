@@ -15,7 +15,8 @@ use super::{Geometry, Winograd};
 use crate::conv::Options;
 use crate::conv::tile::ROWS;
 use crate::reference::winograd::{TILES, Variant};
-use crate::threads::{Shared, for_each_task};
+use crate::task::part;
+use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{ConvShape, Isa, LANES};
 use std::ops::Range;
 
@@ -57,11 +58,6 @@ pub(super) struct Share {
     pub ins: Range<usize>,
     pub outs: Range<usize>,
     pub rows: Range<usize>,
-}
-
-/// Part `i` of so many.
-pub(super) fn part(total: usize, count: usize, i: usize) -> Range<usize> {
-    total * i / count..total * (i + 1) / count
 }
 
 impl Weights {
@@ -180,8 +176,7 @@ impl Weights {
         assert!(x.len() == f.input.blocked_len() && dy.len() == f.output.blocked_len());
         assert!(dw.len() == f.input.c * f.output.c * taps);
         let threads = rayon::current_num_threads();
-        let fits = |threads: &usize| self.workspace_len(*threads) <= workspace.len();
-        let threads = (1..=threads).rev().find(fits).unwrap_or(1);
+        let threads = most_threads(threads, workspace.len(), |threads| self.workspace_len(threads));
         if threads >= MANY {
             return self.run_together(isa, Tensors { x, dy, dw: Shared::new(dw) }, threads, workspace);
         }

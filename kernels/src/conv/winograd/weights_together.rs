@@ -6,10 +6,11 @@
 //! third cache in common, each reads what the other has written no faster than from memory.
 
 use super::Geometry;
-use super::weights::{BLOCK, Share, Weights, part};
+use super::weights::{BLOCK, Share, Weights};
 use super::weights_body::{Body, Stage, Tensors};
 use crate::Isa;
 use crate::reference::winograd::TILES;
+use crate::task::part;
 use crate::threads::{Shared, for_each_stage};
 use std::ops::Range;
 
