@@ -7,9 +7,31 @@ use crate::{Error, Isa, Kernel, LANES, Simd};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The largest pixel of a window of a plane of `width` columns, and the bits of its position.
+/// The largest pixel of a window of a plane of `width` columns.
 #[inline(always)]
-pub(super) fn take_max<S: Simd>(
+pub(super) fn largest<S: Simd>(
+    s: S,
+    x: &[[f32; LANES]],
+    width: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> S::V {
+    let mut best = s.vector(&x[rows.start * width + columns.start]);
+    // Apart from the maximum, whose chain is then one instruction long: a NaN is never larger, and nothing than it.
+    let mut nan = best;
+    for row in rows {
+        for pixel in &x[row * width..][columns.clone()] {
+            let v = s.vector(pixel);
+            best = s.select(s.gt(v, best), v, best);
+            nan = s.select(s.is_nan(v), v, nan);
+        }
+    }
+    s.select(s.is_nan(nan), nan, best)
+}
+
+/// As [`largest`], and the bits of its position.
+#[inline(always)]
+pub(super) fn largest_and_where<S: Simd>(
     s: S,
     x: &[[f32; LANES]],
     width: usize,
@@ -17,20 +39,19 @@ pub(super) fn take_max<S: Simd>(
     columns: Range<usize>,
 ) -> (S::V, S::V) {
     let first = rows.start * width + columns.start;
-    let mut best = s.vector(&x[first]);
+    let (mut best, mut nan) = (s.vector(&x[first]), s.vector(&x[first]));
     // Lanes of positions: their bits pass through the selects untouched.
-    let mut at = s.splat(f32::from_bits(first as u32));
+    let (mut at, mut nan_at) = (s.splat(f32::from_bits(first as u32)), s.splat(f32::from_bits(first as u32)));
     for row in rows {
-        let start = row * width + columns.start;
-        for (i, pixel) in (start..).zip(&x[start..][..columns.len()]) {
-            let v = s.vector(pixel);
-            let here = s.splat(f32::from_bits(i as u32));
-            let (larger, nan) = (s.gt(v, best), s.is_nan(v));
-            at = s.select(nan, here, s.select(larger, here, at));
-            best = s.select(nan, v, s.select(larger, v, best));
+        for (i, pixel) in (row * width + columns.start..).zip(&x[row * width..][columns.clone()]) {
+            let (v, here) = (s.vector(pixel), s.splat(f32::from_bits(i as u32)));
+            let (larger, is_nan) = (s.gt(v, best), s.is_nan(v));
+            (best, at) = (s.select(larger, v, best), s.select(larger, here, at));
+            (nan, nan_at) = (s.select(is_nan, v, nan), s.select(is_nan, here, nan_at));
         }
     }
-    (best, at)
+    let is_nan = s.is_nan(nan);
+    (s.select(is_nan, nan, best), s.select(is_nan, nan_at, at))
 }
 
 /// The pixel that a stored index names.
@@ -54,11 +75,21 @@ impl Kernel for Forward<'_> {
         let (x, y) = (pixels(self.x), pixels_mut(self.y));
         let mut index = self.index.map(|i| i.as_chunks_mut::<LANES>().0);
         for r in 0..out.h {
+            let rows = shape.rows(r);
             for c in 0..out.w {
-                let (best, at) = take_max(s, x, shape.w, shape.rows(r), shape.columns(c));
-                s.write(&mut y[r * out.w + c], best);
-                if let Some(index) = &mut index {
-                    index[r * out.w + c] = s.to_array(at).map(f32::to_bits);
+                let (to, rows, columns) = (r * out.w + c, rows.clone(), shape.columns(c));
+                // The window below: planes beyond the second level came three times as fast.
+                for row in rows.clone() {
+                    let below = x.as_ptr().wrapping_add((row + shape.stride_h) * shape.w);
+                    columns.clone().for_each(|column| s.prefetch(below.wrapping_add(column).cast()));
+                }
+                match &mut index {
+                    None => s.write(&mut y[to], largest(s, x, shape.w, rows, columns)),
+                    Some(index) => {
+                        let (best, at) = largest_and_where(s, x, shape.w, rows, columns);
+                        s.write(&mut y[to], best);
+                        index[to] = s.to_array(at).map(f32::to_bits);
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Spatial pyramid pooling: the maxima of a few grids of bins, flattened.
 
-use super::max::{check_index, take_max};
+use super::max::{check_index, largest_and_where};
 use crate::error::check_len;
 use crate::shape::product;
 use crate::task::{pixels, pixels_mut, plane_len, units};
@@ -102,7 +102,7 @@ impl Kernel for Forward<'_> {
         let Forward { shape, bins, x, y, mut index } = self;
         let (x, bins2) = (pixels(x), bins * bins);
         for (i, (rows, columns)) in shape.windows(bins).enumerate() {
-            let (best, at) = take_max(s, x, shape.w, rows, columns);
+            let (best, at) = largest_and_where(s, x, shape.w, rows, columns);
             for (y, v) in y.iter_mut().skip(i).step_by(bins2).zip(s.to_array(best)) {
                 *y = v;
             }

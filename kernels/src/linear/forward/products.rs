@@ -7,15 +7,19 @@
 use super::STRIDE;
 use crate::linear::LinearShape;
 use crate::reference::linear::CHUNK;
+use crate::isa::foresees;
 use crate::{Kernel, LANES, Simd};
+use std::ops::Range;
 
 /// Outputs of a tile of many images, and of few.
 const OUTPUTS: usize = 2;
 const ROWS: usize = 4;
 /// Rows of weights that one image walks side by side, and how many weights ahead of it each row is asked for: with fewer
-/// rows, or left to the processor's own guesses, one thread got a tenth less of memory.
+/// rows, or left to the processor's own guesses, one thread of Zen 4 got a tenth less of memory.
 const WALK: usize = 8;
 const AHEAD: usize = 256;
+/// Rows that it walks where the processor's guesses are better ([`foresees`]).
+const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
 /// Images whose chunk stays in the first level beside the weights of a tile.
@@ -70,15 +74,13 @@ impl Task<'_> {
     #[inline(always)]
     fn few<S: Simd>(&mut self, s: S, top: usize, first: usize, len: usize) {
         let (others, end) = (self.shape.n - 1, self.rows.min(top + LANES));
-        let walked = top + (end - top) / WALK * WALK;
         let whole = top + (end - top) / ROWS * ROWS;
         // SAFETY: rows, images and inputs are of the shape, whose lengths `run` has checked.
         unsafe {
-            for row in (top..walked).step_by(WALK) {
-                self.walk::<S, WALK>(s, row, first, len);
-            }
-            for row in walked..end {
-                self.walk::<S, 1>(s, row, first, len);
+            if foresees() {
+                self.walk_all::<S, GUESSED, 0>(s, top..end, first, len);
+            } else {
+                self.walk_all::<S, WALK, WALK>(s, top..end, first, len);
             }
             for start in (first..first + len).step_by(CHUNK) {
                 let len = CHUNK.min(first + len - start);
@@ -104,12 +106,36 @@ impl Task<'_> {
         }
     }
 
+    /// The chains of some rows for the first image, `I` rows side by side, `P` of them asked for ahead.
+    ///
+    /// # Safety
+    /// As of [`Task::walk`].
+    #[inline(always)]
+    unsafe fn walk_all<S: Simd, const I: usize, const P: usize>(
+        &mut self,
+        s: S,
+        rows: Range<usize>,
+        first: usize,
+        len: usize,
+    ) {
+        let walked = rows.start + rows.len() / I * I;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in (rows.start..walked).step_by(I) {
+                self.walk::<S, I, P>(s, row, first, len);
+            }
+            for row in walked..rows.end {
+                self.walk::<S, 1, 1>(s, row, first, len);
+            }
+        }
+    }
+
     /// The chains of `I` rows for the first image, over as many chunks as there are.
     ///
     /// # Safety
     /// The rows and inputs must lie within the task and the shape, and begin with a chunk.
     #[inline(always)]
-    unsafe fn walk<S: Simd, const I: usize>(&mut self, s: S, row: usize, first: usize, len: usize) {
+    unsafe fn walk<S: Simd, const I: usize, const P: usize>(&mut self, s: S, row: usize, first: usize, len: usize) {
         let (n, inputs) = (self.shape.n, self.shape.inputs());
         let apart = if n == 1 { CHUNK } else { n * STRIDE };
         let (mut sum, sums) = ([s.zero(); I], self.sums[row * n * LANES..].as_mut_ptr());
@@ -127,7 +153,7 @@ impl Task<'_> {
                 let mut acc = [[s.zero(); 1]; I];
                 let whole = len / LANES * LANES;
                 for k in (0..whole).step_by(LANES) {
-                    self.step::<S, I, 1, I>(s, &mut acc, x.add(k), w.add(k), w.wrapping_add(k + AHEAD));
+                    self.step::<S, I, 1, P>(s, &mut acc, x.add(k), w.add(k), w.wrapping_add(k + AHEAD));
                 }
                 if whole < len {
                     self.last::<S, I, 1>(s, &mut acc, x.add(whole), w.add(whole), len - whole);
