@@ -3,8 +3,9 @@
 //! training step reads the weights three times, the last time to update them and their momentum ([`BackwardWeights::step`]).
 //!
 //! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
-//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first; the forward pass lays the
-//! inputs of several images chunk beside chunk there.
+//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first. What of the batch a tile
+//! reads, inputs or gradients of the outputs, is laid side by side there: the rows of images lie a multiple of 4 KiB apart in
+//! many nets, and the first level would find them all in the same places.
 
 mod backward_data;
 mod backward_weights;
@@ -18,7 +19,13 @@ pub use forward::Forward;
 
 use crate::reference::linear::CHUNK;
 use crate::shape::product;
+use crate::task::{pixels, pixels_mut};
 use crate::{Dims, Error, Isa, LANES, blocks, layout};
+use rayon::prelude::*;
+
+/// Distance of the images of a packed chunk: an odd number of lines, for rows of weights lie far apart already and the
+/// first level must not find them all in the same places.
+const STRIDE: usize = CHUNK + LANES;
 
 /// A fully connected layer from blocked `n × c × h × w` to blocked `n × outputs × 1 × 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,7 +73,7 @@ impl LinearShape {
         self.input().check()?;
         self.output().check()?;
         product("weights", &[self.outputs, self.c, self.h, self.w, LANES])?;
-        product("workspace", &[4, self.n, self.inputs().div_ceil(CHUNK), forward::STRIDE, size_of::<f32>()])?;
+        product("workspace", &[4, self.n, self.inputs().div_ceil(CHUNK), STRIDE, size_of::<f32>()])?;
         product("sums", &[self.n, LANES, LANES, forward::HEIGHT, size_of::<f32>()]).map(drop)
     }
 
@@ -80,28 +87,37 @@ impl LinearShape {
         if self.is_flat() { 0 } else { (self.n * self.inputs()).next_multiple_of(LANES) }
     }
 
-    /// The inputs of the images, each at a multiple of the stride from the first, flattened into `to` where they must be.
-    fn flatten<'a>(&self, isa: Isa, x: &'a [f32], to: &'a mut [f32]) -> Result<Matrix<'a>, Error> {
-        if self.is_flat() {
-            return Ok(Matrix { values: x, stride: blocks(self.c) * LANES });
-        }
-        let to = &mut to[..self.n * self.inputs()];
-        layout::blocked_to_nchw(isa, self.input(), x, to)?;
-        Ok(Matrix { values: to, stride: self.inputs() })
+    /// Elements of the workspace that hold the inputs chunk by chunk.
+    fn packed_len(&self) -> usize {
+        self.inputs().div_ceil(CHUNK) * self.n * STRIDE
     }
-}
 
-/// Rows of numbers, one an image.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    values: &'a [f32],
-    stride: usize,
-}
+    /// Lays the inputs of the images into `packed`, `[chunk][image][STRIDE]`; they pass through `flat` where they must be flattened.
+    fn pack(&self, isa: Isa, x: &[f32], flat: &mut [f32], packed: &mut [f32]) -> Result<(), Error> {
+        let (rows, stride) = if self.is_flat() {
+            (x, blocks(self.c) * LANES)
+        } else {
+            let flat = &mut flat[..self.n * self.inputs()];
+            layout::blocked_to_nchw(isa, self.input(), x, flat)?;
+            (&*flat, self.inputs())
+        };
+        packed.par_chunks_mut(self.n * STRIDE).enumerate().for_each(|(chunk, to)| {
+            let (first, len) = (chunk * CHUNK, CHUNK.min(self.inputs() - chunk * CHUNK));
+            for (image, to) in to.chunks_mut(STRIDE).enumerate() {
+                to[..len].copy_from_slice(&rows[image * stride + first..][..len]);
+            }
+        });
+        Ok(())
+    }
 
-impl<'a> Matrix<'a> {
-    /// The output gradients of a layer.
-    fn outputs(s: &LinearShape, dy: &'a [f32]) -> Matrix<'a> {
-        Matrix { values: dy, stride: blocks(s.outputs) * LANES }
+    /// Lays the gradients of the outputs, blocked, into `to`, `[block][image][lane]`.
+    fn pack_gradients(&self, dy: &[f32], to: &mut [f32]) {
+        let (dy, to) = (pixels(dy), pixels_mut(to));
+        for (block, to) in to.chunks_mut(self.n).enumerate() {
+            for (to, dy) in to.iter_mut().zip(dy.iter().skip(block).step_by(blocks(self.outputs))) {
+                *to = *dy;
+            }
+        }
     }
 }
 

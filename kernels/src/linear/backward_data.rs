@@ -1,6 +1,6 @@
 //! The gradient with respect to the input: each weight is read once.
 
-use super::{LinearShape, Matrix, common};
+use super::{LinearShape, common};
 use crate::error::{check_at_least, check_len};
 use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
@@ -34,7 +34,8 @@ impl BackwardData {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardData::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.shape.flat_len() + threads.max(1) * self.scratch_len()
+        let s = &self.shape;
+        s.flat_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
     }
 
     /// Computes `dx` (blocked like the input) from `dy` (blocked like the output) and `weights`, `[outputs][c·h·w]`.
@@ -47,13 +48,15 @@ impl BackwardData {
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("dx", dx.len(), s.input().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (flat, scratch) = workspace.split_at_mut(s.flat_len());
+        let (flat, workspace) = workspace.split_at_mut(s.flat_len());
+        let (gradients, scratch) = workspace.split_at_mut(dy.len());
+        s.pack_gradients(dy, gradients);
         let stride = if s.is_flat() { blocks(s.c) * LANES } else { s.inputs() };
         let to = if s.is_flat() { &mut *dx } else { &mut flat[..s.n * s.inputs()] };
         if stride > s.inputs() {
             to.chunks_mut(stride).for_each(|image| image[s.inputs()..].fill(0.0));
         }
-        let (dy, to, vectors) = (Matrix::outputs(s, dy), Shared::new(to), s.inputs().div_ceil(LANES));
+        let (dy, to, vectors) = (&*gradients, Shared::new(to), s.inputs().div_ceil(LANES));
         let threads = rayon::current_num_threads();
         let strip = self.strip().min(vectors.div_ceil(threads)).max(1);
         for_each_task(vectors.div_ceil(strip), scratch, self.scratch_len(), |task, chains| {
@@ -67,7 +70,8 @@ impl BackwardData {
 /// Some inputs of all images.
 struct Strip<'a> {
     shape: &'a LinearShape,
-    dy: Matrix<'a>,
+    /// `[block][image][lane]`.
+    dy: &'a [f32],
     weights: &'a [f32],
     columns: Range<usize>,
     dx: Shared,
@@ -120,6 +124,7 @@ impl Strip<'_> {
     #[inline(always)]
     fn outputs<S: Simd, const R: usize>(&mut self, s: S, output: usize, is_first: bool) {
         let (n, inputs) = (self.shape.n, self.shape.inputs());
+        let dy = self.dy[output / LANES * n * LANES + output % LANES..].as_ptr();
         for (column, chains) in self.columns.clone().step_by(LANES).zip(self.chains.chunks_mut(n * LANES)) {
             let lanes = LANES.min(self.columns.end - column);
             let mut w = [s.zero(); R];
@@ -135,7 +140,7 @@ impl Strip<'_> {
                 let mut acc = if is_first { s.zero() } else { s.vector(chain) };
                 for (r, &w) in w.iter().enumerate() {
                     // SAFETY: an output of an image of `dy`, whose length `run` has checked.
-                    let dy = unsafe { s.broadcast(self.dy.values.as_ptr().add(image * self.dy.stride + output + r)) };
+                    let dy = unsafe { s.broadcast(dy.add(image * LANES + r)) };
                     acc = s.fma(dy, w, acc);
                 }
                 s.write(chain, acc);

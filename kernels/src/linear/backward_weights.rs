@@ -1,14 +1,15 @@
 //! The gradient with respect to the weights: stored, or applied to weights and momentum while it is in registers.
 
-use super::{LinearShape, Matrix, common};
+use super::{LinearShape, STRIDE, common};
 use crate::elementwise::Rates;
 use crate::error::{check_at_least, check_len};
 use crate::reference::conv::GROUP;
+use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 
-/// Inputs that all outputs of a block take before the next ones: 2 KiB of each row.
-const INPUTS: usize = 512;
+/// Inputs that all outputs of a block take before the next ones: 2 KiB of each row, packed side by side.
+const INPUTS: usize = CHUNK;
 /// Outputs and vectors of inputs of the largest tile.
 const TILE: usize = 4;
 
@@ -39,7 +40,8 @@ impl BackwardWeights {
 
     /// Elements of the workspace with that many threads; with less than the passes find, they use fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.shape.flat_len() + threads.max(1) * self.scratch_len()
+        let s = &self.shape;
+        s.flat_len() + s.packed_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
     }
 
     /// Computes `dw`, `[outputs][c·h·w]`, from `x` and `dy`.
@@ -78,8 +80,12 @@ impl BackwardWeights {
         check_len("x", x.len(), s.input().blocked_len())?;
         check_len("dy", dy.len(), s.output().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
-        let (flat, scratch) = workspace.split_at_mut(s.flat_len());
-        let (x, dy) = (s.flatten(self.isa, x, flat)?, Matrix::outputs(s, dy));
+        let (flat, workspace) = workspace.split_at_mut(s.flat_len());
+        let (packed, workspace) = workspace.split_at_mut(s.packed_len());
+        let (gradients, scratch) = workspace.split_at_mut(dy.len());
+        s.pack(self.isa, x, flat, packed)?;
+        s.pack_gradients(dy, gradients);
+        let (x, dy) = (&*packed, &*gradients);
         for_each_task(blocks(s.outputs), scratch, self.scratch_len(), |block, waiting| {
             self.isa.dispatch(Block { shape: s, x, dy, block, target, waiting });
         });
@@ -90,8 +96,10 @@ impl BackwardWeights {
 /// The weights of a block of up to sixteen outputs.
 struct Block<'a> {
     shape: &'a LinearShape,
-    x: Matrix<'a>,
-    dy: Matrix<'a>,
+    /// `[chunk][image][STRIDE]`.
+    x: &'a [f32],
+    /// `[block][image][lane]`.
+    dy: &'a [f32],
     block: usize,
     target: Target,
     waiting: &'a mut [f32],
@@ -145,13 +153,19 @@ impl Block<'_> {
         let lanes = LANES.min(inputs - input);
         let waiting = self.waiting.as_chunks_mut::<LANES>().0;
         let mut sum = [[s.zero(); J]; I];
+        // What the target reads next is asked for little by little, beside the products: asked for all at once it came after
+        // them, and memory and arithmetic took the time of both.
+        let per_image = (I * J).div_ceil(n);
         for (number, first) in (0..n).step_by(GROUP).enumerate() {
             let mut acc = [[s.zero(); J]; I];
             for image in first..n.min(first + GROUP) {
+                for line in image * per_image..(I * J).min((image + 1) * per_image) {
+                    self.target.fetch(s, (output + line / J) * inputs + input + line % J * LANES + INPUTS);
+                }
                 // SAFETY: an image's inputs and output gradients, by the caller's promise.
                 unsafe {
-                    let x = self.x.values.as_ptr().add(image * self.x.stride + input);
-                    let dy = self.dy.values.as_ptr().add(image * self.dy.stride + output);
+                    let x = self.x.as_ptr().add((input / CHUNK * n + image) * STRIDE + input % CHUNK);
+                    let dy = self.dy.as_ptr().add((self.block * n + image) * LANES + output % LANES);
                     let mut v = [s.zero(); J];
                     for (j, v) in v.iter_mut().enumerate() {
                         *v = if J == 1 && lanes < LANES { s.load_first(x, lanes) } else { s.load(x.add(j * LANES)) };
@@ -198,6 +212,15 @@ impl Block<'_> {
 }
 
 impl Target {
+    /// Asks for the vector of weights from `at` on, which need not exist, if they are to be read.
+    #[inline(always)]
+    fn fetch<S: Simd>(self, s: S, at: usize) {
+        if let Target::Step { weights, velocity, .. } = self {
+            s.prefetch_far(weights.ptr().wrapping_add(at));
+            s.prefetch_far(velocity.ptr().wrapping_add(at));
+        }
+    }
+
     /// Takes the gradient of the `lanes` weights from `at` on.
     ///
     /// # Safety
@@ -211,8 +234,6 @@ impl Target {
                 Target::Store(to) => s.store_first(to.ptr().add(at), g, lanes),
                 Target::Step { weights, velocity, rates } => {
                     let (w, v) = (weights.ptr().add(at), velocity.ptr().add(at));
-                    s.prefetch_far(w.wrapping_add(INPUTS));
-                    s.prefetch_far(v.wrapping_add(INPUTS));
                     if lanes == LANES {
                         let (new_w, new_v) = rates.step(s, s.load(w), g, s.load(v));
                         s.store(v, new_v);

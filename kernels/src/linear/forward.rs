@@ -9,17 +9,12 @@ mod products;
 use super::{LinearShape, common};
 use crate::conv::{Epilogue, Parts};
 use crate::error::{check_at_least, check_len};
-use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 use products::Task;
-use rayon::prelude::*;
 
 /// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs.
 pub(super) const HEIGHT: usize = 4;
-/// Distance of the images of a packed chunk: an odd number of lines, for rows of weights lie far apart already and the
-/// first level must not find them all in the same places.
-pub(super) const STRIDE: usize = CHUNK + LANES;
 
 /// Forward: `y = epilogue(W·x)`.
 #[derive(Debug, Clone)]
@@ -37,7 +32,7 @@ impl Forward {
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.shape.flat_len() + packed_len(&self.shape) + threads.max(1) * self.scratch_len()
+        self.shape.flat_len() + self.shape.packed_len() + threads.max(1) * self.scratch_len()
     }
 
     /// Computes `y` (blocked, `n × outputs × 1 × 1`) from `x` (blocked, `n × c × h × w`) and `weights`,
@@ -60,19 +55,9 @@ impl Forward {
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
         let Parts { bias, slopes, shortcut, pre } = epilogue.parts(s.outputs, y.len())?;
         let (flat, workspace) = workspace.split_at_mut(s.flat_len());
-        let (packed, scratch) = workspace.split_at_mut(packed_len(s));
-        let rows = s.flatten(self.isa, x, flat)?;
-        let x = if s.n == 1 {
-            rows.values
-        } else {
-            packed.par_chunks_mut(s.n * STRIDE).enumerate().for_each(|(chunk, to)| {
-                let (first, len) = (chunk * CHUNK, CHUNK.min(s.inputs() - chunk * CHUNK));
-                for (image, to) in to.chunks_mut(STRIDE).enumerate() {
-                    to[..len].copy_from_slice(&rows.values[image * rows.stride + first..][..len]);
-                }
-            });
-            packed
-        };
+        let (packed, scratch) = workspace.split_at_mut(s.packed_len());
+        s.pack(self.isa, x, flat, packed)?;
+        let x = &*packed;
         let all = blocks(s.outputs);
         // Several tasks a thread, so that none waits long for the last.
         let height = if s.n == 1 { 1 } else { (all / (4 * rayon::current_num_threads())).clamp(1, HEIGHT) };
@@ -108,11 +93,6 @@ impl Forward {
         });
         Ok(())
     }
-}
-
-/// Elements of the workspace that hold the inputs of several images chunk by chunk: `[chunk][image][STRIDE]`.
-fn packed_len(s: &LinearShape) -> usize {
-    if s.n == 1 { 0 } else { s.inputs().div_ceil(CHUNK) * s.n * STRIDE }
 }
 
 /// The lanes of a block's sums, combined, and the epilogue.

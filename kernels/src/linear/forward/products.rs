@@ -4,10 +4,9 @@
 // Tiles are indexed by row and image.
 #![allow(clippy::needless_range_loop)]
 
-use super::STRIDE;
-use crate::linear::LinearShape;
-use crate::reference::linear::CHUNK;
 use crate::isa::foresees;
+use crate::linear::{LinearShape, STRIDE};
+use crate::reference::linear::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
 
@@ -28,7 +27,7 @@ const IMAGES: usize = 16;
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
 pub(super) struct Task<'a> {
     pub shape: &'a LinearShape,
-    /// Packed, or those of the one image.
+    /// `[chunk][image][STRIDE]`.
     pub x: &'a [f32],
     pub weights: &'a [f32],
     /// The first of the outputs, and how many there are.
@@ -137,7 +136,6 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn walk<S: Simd, const I: usize, const P: usize>(&mut self, s: S, row: usize, first: usize, len: usize) {
         let (n, inputs) = (self.shape.n, self.shape.inputs());
-        let apart = if n == 1 { CHUNK } else { n * STRIDE };
         let (mut sum, sums) = ([s.zero(); I], self.sums[row * n * LANES..].as_mut_ptr());
         // SAFETY: rows of the weights, the inputs and the sums, by the caller's promise.
         unsafe {
@@ -148,7 +146,7 @@ impl Task<'_> {
             }
             for start in (first..first + len).step_by(CHUNK) {
                 let len = CHUNK.min(first + len - start);
-                let x = self.x.as_ptr().add(start / CHUNK * apart);
+                let x = self.x.as_ptr().add(start / CHUNK * n * STRIDE);
                 let w = self.weights.as_ptr().add((self.top + row) * inputs + start);
                 let mut acc = [[s.zero(); 1]; I];
                 let whole = len / LANES * LANES;
@@ -236,11 +234,10 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize, const P: usize>(&mut self, s: S, tile: Tile) {
         let (n, inputs, Tile { row, image, first, len, next }) = (self.shape.n, self.shape.inputs(), tile);
-        let at = if n == 1 { first } else { (first / CHUNK * n + image) * STRIDE };
         let mut acc = [[s.zero(); J]; I];
         // SAFETY: rows of the weights, the inputs and the sums, by the caller's promise.
         unsafe {
-            let x = self.x.as_ptr().add(at);
+            let x = self.x.as_ptr().add((first / CHUNK * n + image) * STRIDE);
             let w = self.weights.as_ptr().add((self.top + row) * inputs + first);
             let mut k = 0;
             while k + LANES <= len {
