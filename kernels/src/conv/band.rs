@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::pass::{Pass, Strides};
-use super::tile::{ROWS, Run, accumulate, parts};
+use super::tile::{Ahead, ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Lanes, Simd};
 use std::hint::black_box;
@@ -238,7 +238,7 @@ impl Band<'_> {
         rows.copy_from_slice(&x[..I]);
         // SAFETY: the band's promise: each row reaches all runs, the weights hold J blocks of k steps.
         unsafe {
-            let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES);
+            let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES, Ahead::NONE);
             self.store::<S, I, J>(s, &acc, y, step);
         }
     }

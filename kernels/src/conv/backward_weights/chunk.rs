@@ -1,6 +1,6 @@
 //! The register tiles of the weight gradient over one chunk of pixels.
 
-use crate::conv::tile::{ROWS, Run, accumulate, accumulate_lanes, parts};
+use crate::conv::tile::{Ahead, ROWS, Run, accumulate, accumulate_lanes, parts};
 use crate::{Kernel, LANES, Simd};
 
 /// A unit's sums over one chunk.
@@ -78,7 +78,8 @@ impl Chunk<'_> {
                 let acc = accumulate_lanes::<S, I>(s, &x, self.step, self.runs, dy);
                 add_lines::<S, I, 1>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             } else {
-                let acc = accumulate::<S, I, J>(s, &x, self.step, self.runs.iter().copied(), dy, self.stream);
+                let acc =
+                    accumulate::<S, I, J>(s, &x, self.step, self.runs.iter().copied(), dy, self.stream, Ahead::NONE);
                 add_lines::<S, I, J>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             }
         }

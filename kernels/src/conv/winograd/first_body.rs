@@ -7,7 +7,7 @@ use super::epilogue::Epilogue;
 use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch, Target};
 use super::transform::{F4x4, Line};
 use super::{Call, Geometry, Place, Winograd};
-use crate::conv::tile::{ROWS, Run, accumulate, parts};
+use crate::conv::tile::{Ahead, ROWS, Run, accumulate, parts};
 use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
@@ -254,7 +254,7 @@ impl Body<'_> {
         let runs = Some(Run { x: 0, w: 0, len: p.len });
         // SAFETY: the caller's promise.
         unsafe {
-            let acc = accumulate::<S, I, J>(s, &x, self.block.line(), runs, p.w, self.plan.block_len);
+            let acc = accumulate::<S, I, J>(s, &x, self.block.line(), runs, p.w, self.plan.block_len, Ahead::NONE);
             for i in 0..I {
                 for j in 0..J {
                     s.store(p.m.add(j * g.block + i * LANES), acc[i][j]);

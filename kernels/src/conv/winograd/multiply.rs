@@ -1,7 +1,7 @@
 //! The products of a block of tiles: at each position a small matrix product, of the tiles that have it.
 
 use super::body::{Body, Part};
-use crate::conv::tile::{ROWS, Run, accumulate, parts};
+use crate::conv::tile::{Ahead, ROWS, Run, accumulate, parts};
 use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
@@ -101,7 +101,8 @@ impl Body<'_> {
                 let tile = (tiles.start + start) * LANES;
                 let (p, segments) =
                     (Products { x: p.x.wrapping_add(tile), m: p.m.wrapping_add(tile), ..*p }, segments.clone());
-                let ahead = if asks { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
+                let steps = if asks { LANES * i / groups..LANES * (i + 1) / groups } else { 0..0 };
+                let ahead = Ahead { next: p.next, steps };
                 // SAFETY: the caller's promise.
                 unsafe {
                     match len {
@@ -126,33 +127,26 @@ impl Body<'_> {
         }
     }
 
-    /// One register tile: `I` tiles, `J` vectors, one chunk of the segments; these lines of the weights that come next are
-    /// asked for.
+    /// One register tile: `I` tiles, `J` vectors, one chunk of the segments.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(
         &self,
         s: S,
         segments: Range<usize>,
-        ahead: Range<usize>,
-        Products { x, w, m, stream, shift, next }: Products,
+        ahead: Ahead,
+        Products { x, w, m, stream, shift, .. }: Products,
     ) {
         let (first, block, channels) = (segments.start == 0, self.geometry.block, self.plan.input.c);
         let x: [*const f32; I] = std::array::from_fn(|i| x.wrapping_add(i * LANES));
         let runs = segments.map(|q| {
             // The segments that come lie too far away for the processor to guess; one ahead would still be waited for.
             (0..I).for_each(|i| s.prefetch(x[i].wrapping_add((q + 2) * block)));
-            // Stream by stream: line by line of all streams memory gave a fifth less.
-            for j in 0..J {
-                for k in ahead.clone() {
-                    s.prefetch_far(next.wrapping_add(j * stream + (q * LANES + k) * LANES));
-                }
-            }
             let len = LANES.min(channels - (q >> shift) * LANES);
             Run { x: q * block, w: q * LANES * LANES, len }
         });
         // SAFETY: the caller's promise.
         unsafe {
-            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream);
+            let acc = accumulate::<S, I, J>(s, &x, 1, runs, w, stream, ahead);
             for (i, row) in acc.iter().enumerate() {
                 for (j, &sum) in row.iter().enumerate() {
                     let to = m.add(j * self.products.block + i * LANES);
