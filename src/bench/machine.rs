@@ -4,8 +4,13 @@ use super::{BenchError, timing};
 use rectify_kernels::{Buffer, Error, Isa, LANES, measure};
 use std::{fs, path::Path, time::Instant};
 
-/// Elements of each array that the bandwidth is measured on: 64 MiB, beyond most caches.
+/// Elements of each array that the bandwidth is measured on, at least: 64 MiB.
 const SWEEP: usize = 16 << 20;
+/// The same at most: 1 GiB.
+const MOST: usize = 256 << 20;
+/// How many times larger than the last cache such an array is: a sweep of the three then finds little there that the sweep
+/// before has left.
+const BEYOND: usize = 4;
 
 /// Turns of a sample of a line's way between cores: the start of a thread does not count beside them.
 const HAND_OVERS: usize = 50_000;
@@ -137,12 +142,14 @@ pub struct Bandwidth {
     pub triad: f64,
 }
 
-/// The memory bandwidth of a pool of so many threads, measured for about so many seconds on arrays of 64 MiB.
+/// The memory bandwidth of a pool of so many threads, measured for about so many seconds on three arrays, each of four times
+/// the last cache, but of 64 MiB at least and of 1 GiB at most.
 ///
 /// # Errors
 /// No such pool.
 pub fn bandwidth(isa: Isa, threads: usize, seconds: f64) -> Result<Bandwidth, BenchError> {
-    bandwidth_of(isa, threads, seconds, SWEEP)
+    let last = caches().iter().map(|cache| cache.bytes).max().unwrap_or(0);
+    bandwidth_of(isa, threads, seconds, (BEYOND * last / size_of::<f32>()).clamp(SWEEP, MOST))
 }
 
 /// The bandwidth of a cache on one thread, measured for about so many seconds on three arrays that fill half of it.
@@ -153,7 +160,7 @@ pub fn cache_bandwidth(isa: Isa, cache: &Cache, seconds: f64) -> Result<Bandwidt
     bandwidth_of(isa, 1, seconds, (cache.bytes / 2 / 3 / size_of::<f32>()).max(LANES))
 }
 
-/// On arrays of `len` elements, which are swept as often as makes up those of memory.
+/// On three arrays of `len` elements, all of which are read and then written or read in a triad, small ones again and again.
 fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Bandwidth, BenchError> {
     let (mut a, b, c) = (Buffer::zeroed(len), Buffer::zeroed(len), Buffer::zeroed(len));
     let sweeps = (SWEEP / len).max(1);
@@ -164,9 +171,11 @@ fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Ba
         while reads.is_empty() || begin.elapsed().as_secs_f64() < seconds {
             let start = Instant::now();
             for _ in 0..sweeps {
-                std::hint::black_box(measure::read(isa, std::hint::black_box(&b)));
+                for array in [&a, &b, &c] {
+                    std::hint::black_box(measure::read(isa, std::hint::black_box(array)));
+                }
             }
-            reads.push(gigabytes / start.elapsed().as_secs_f64());
+            reads.push(3.0 * gigabytes / start.elapsed().as_secs_f64());
             let start = Instant::now();
             for _ in 0..sweeps {
                 measure::triad(isa, std::hint::black_box(&mut a), &b, &c)?;

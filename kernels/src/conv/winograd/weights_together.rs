@@ -45,8 +45,8 @@ impl<'a> Cuts<'a> {
         let (whole, positions) =
             (Share { ins: 0..f.in_blocks(), outs: 0..f.out_blocks(), rows: 0..f.variant.n() }, f.positions());
         let units = plan.units(&whole).0 * plan.units(&whole).1;
-        // Blocks twice as large as a share's: the threads wait for each other half as often.
-        let tiles = plan.tiles_within(&whole, 2 * BLOCK);
+        // Larger blocks than a share's: the threads wait for each other less often.
+        let tiles = plan.tiles_within(&whole, 4 * BLOCK);
         let parts = wanted.div_ceil(positions).min(units);
         Cuts {
             plan,
