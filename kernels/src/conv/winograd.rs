@@ -48,8 +48,12 @@ const READ: usize = 8;
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
 const STREAMED: usize = 1 << 23;
-/// And from which on it pays to ask for them ahead of time: 12 MiB.
-const FAR: usize = 3 << 20;
+/// Elements of packed weights beyond which they are asked for ahead of time: 2 MiB. The second cache does not hold them beside
+/// the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took up to a
+/// fifth longer without.
+const FAR: usize = 1 << 19;
+/// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
+const FARTHEST: usize = 3 << 20;
 /// Blocks a thread from which on it does not matter whether threads get equally many.
 const EVEN: usize = 8;
 
@@ -184,6 +188,11 @@ impl Winograd {
     /// Whether weights come from so far that it pays to ask for them ahead of time.
     fn is_far(&self) -> bool {
         self.packed_len() > FAR
+    }
+
+    /// Whether they come from so far that few streams are best.
+    fn is_farthest(&self) -> bool {
+        self.packed_len() > FARTHEST
     }
 
     /// Elements of the packed weights, `[oc / 16][position][depth][16]`.

@@ -6,7 +6,7 @@ use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
 
-/// Tiles and vectors of the register tile for weights that come from far: fewer streams and fewer turns over each of them
+/// Tiles and vectors of the register tile for weights that come from farthest: fewer streams and fewer turns over each of them
 /// than with [`ROWS`] by four, so that they can be asked for just ahead of time.
 const TALL: usize = 14;
 const FEW: usize = 2;
@@ -52,7 +52,7 @@ impl Body<'_> {
             let lines = phases * depth.lines_of_phase() + depth.gap();
             let having = self.order.having([position / n, position % n]);
             let tiles = tiles.start.max(having.start)..tiles.end.min(having.end);
-            let is_tall = S::TILE_VECTORS >= 4 && self.asks(&tiles);
+            let is_tall = S::TILE_VECTORS >= 4 && self.plan.is_farthest() && self.asks(&tiles);
             let most = if is_tall { FEW } else { S::TILE_VECTORS };
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(most)) {
                 let w = (panel.start + start) * stream + before * LANES;
