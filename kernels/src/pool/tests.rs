@@ -73,6 +73,18 @@ fn the_last_nan_and_the_first_of_equals_are_taken() {
     assert_eq!((y[1].to_bits(), at[1]), ((-0.0f32).to_bits(), 1));
 }
 
+#[test]
+fn a_stride_may_lie_beyond_the_image() {
+    let s =
+        PoolShape { stride_h: usize::MAX, stride_w: usize::MAX, ..PoolShape::global(Dims { n: 1, c: 1, h: 2, w: 2 }) };
+    let x = to_blocked(&s.input(), &[1.0, 4.0, 3.0, 2.0], 0.0);
+    for isa in Isa::available() {
+        let mut y = [0.0; 16];
+        max_forward(isa, &s, &x, &mut y, None).unwrap();
+        assert_eq!(y[0], 4.0, "{isa}");
+    }
+}
+
 /// Gradient of `Σ y·dy` by central differences, which are exact up to rounding as long as no maximum changes hands.
 fn differences(x: &[f64], dy: &[f64], forward: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let loss = |x: &[f64]| forward(x).iter().zip(dy).map(|(y, g)| y * g).sum::<f64>();
