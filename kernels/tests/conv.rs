@@ -278,11 +278,14 @@ fn edges() {
     }
 }
 
+fn depthwise(n: usize, c: usize, ih: usize, iw: usize, k: usize, pad: usize) -> ConvShape {
+    ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) }
+}
+
 /// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes without a
 /// channel, a last tile that overlaps; taps that are not neighbours.
 #[test]
 fn wide_depthwise() {
-    let depthwise = |n, c, ih, iw, k, pad| ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) };
     for s in [
         depthwise(2, 32, 5, 24, 3, 1),
         depthwise(1, 19, 6, 21, 3, 1),
@@ -294,6 +297,16 @@ fn wide_depthwise() {
         ConvShape { stride_h: 2, ..depthwise(1, 17, 9, 22, 3, 1) },
     ] {
         check(&s);
+    }
+}
+
+/// Rows of every width about that of a tile: with padding that the first and the last tile alone read, and too narrow for it.
+#[test]
+fn depthwise_of_any_width() {
+    for (k, stride) in [(3, 1), (5, 1), (3, 2), (5, 2)] {
+        for iw in (4..=11).chain(17..=20) {
+            check(&ConvShape { stride_h: stride, stride_w: stride, ..depthwise(1, 17, 3, iw, k, k / 2) });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Depthwise convolution: each channel by itself, lane by lane, straight from the tensor.
 //!
-//! It moves more than it computes, so nothing is copied: pixels whose taps all lie in the image are taken a few at a time,
-//! those at its edges one by one, with the padding's values for the taps outside.
+//! It moves more than it computes, so nothing is copied: pixels are taken a few at a time, with the padding's values for the taps
+//! outside the image. Of an unusual kernel or padding those at the edges are taken one by one.
 
 // The pixels of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -14,6 +14,10 @@ use std::ops::Range;
 
 /// Pixels of a tile: chains enough to hide the latency of FMA.
 const PIXELS: usize = 8;
+/// The same of narrow images.
+const FEW: usize = 4;
+/// Inputs outside the image: all.
+const ALL: usize = usize::MAX;
 
 /// Some rows of one block of channels of one image.
 pub(super) struct Depthwise<'a> {
@@ -37,34 +41,26 @@ impl Kernel for Depthwise<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let cols = &self.pass.cols;
-        // Columns all of whose taps lie in the image.
-        let first = (-cols.low()).max(0) as usize;
-        let inner = first.div_ceil(cols.in_step).min(cols.count);
-        let reach = cols.low() + cols.extent(1) as isize;
-        let fits = |q: usize| (q * cols.in_step) as isize + reach <= cols.input as isize;
-        let outer = inner.max((0..cols.count).rev().find(|&q| fits(q)).map_or(0, |q| q + 1));
-        let is_near = cols.in_step == 1 && cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
-        let near = if is_near && self.pass.k <= CHUNK { cols.taps.len() } else { 0 };
+        let (rows, cols) = (&self.pass.rows, &self.pass.cols);
+        let are_neighbours = cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
+        let near = if are_neighbours && rows.taps.len() * cols.taps.len() <= CHUNK { cols.taps.len() } else { 0 };
+        // A kernel that stands over the middle of its outputs, and the inputs outside the image that the last one reads.
+        let pad = near / 2;
+        let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
+        let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
         for row in self.rows.clone() {
-            let mut col = 0;
-            while col < cols.count {
-                // SAFETY: whoever made the kernel promises that its pointers are the planes of the pass; the taps of an inner
-                // tile lie in the image, those of an edge pixel are checked.
-                unsafe {
-                    if (inner..outer).contains(&col) && inner + PIXELS <= outer {
-                        // The last tile overlaps the one before, which costs less than pixels one by one.
-                        let last = col.min(outer - PIXELS);
-                        match near {
-                            3 => self.near::<S, PIXELS, 3>(s, row, last),
-                            5 => self.near::<S, PIXELS, 5>(s, row, last),
-                            _ => self.tile::<S, PIXELS, false>(s, row, last),
-                        }
-                        col = outer.min(col + PIXELS);
-                    } else {
-                        self.tile::<S, 1, true>(s, row, col);
-                        col += 1;
-                    }
+            // SAFETY: whoever made the kernel promises that its pointers are the planes of the pass.
+            unsafe {
+                match (near, cols.in_step, right, cols.count) {
+                    (3, 1, 1, 9..) if is_same => self.same::<S, PIXELS, 3, 1, 1, 1>(s, row),
+                    (5, 1, 2, 10..) if is_same => self.same::<S, PIXELS, 5, 2, 1, 2>(s, row),
+                    (3, 1, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 1, 1>(s, row),
+                    (5, 1, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 1, 2>(s, row),
+                    (3, 2, 0, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 0>(s, row),
+                    (3, 2, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 1>(s, row),
+                    (5, 2, 1, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 1>(s, row),
+                    (5, 2, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 2>(s, row),
+                    _ => self.any(s, row, near),
                 }
             }
         }
@@ -72,35 +68,95 @@ impl Kernel for Depthwise<'_> {
 }
 
 impl Depthwise<'_> {
-    /// `I` neighbouring pixels with taps in `C` neighbouring columns, all in the image: an input is loaded once for a row of
-    /// taps.
+    /// A row of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel has `PAD` of
+    /// them outside the image, the last one `RIGHT`.
     #[inline(always)]
-    unsafe fn near<S: Simd, const I: usize, const C: usize>(&self, s: S, row: usize, col: usize) {
+    unsafe fn same<S: Simd, const I: usize, const C: usize, const PAD: usize, const STEP: usize, const RIGHT: usize>(
+        &self,
+        s: S,
+        row: usize,
+    ) {
+        let last = self.pass.cols.count - I;
+        // SAFETY: the caller's promise; between the first tile and the last all taps lie in the image.
+        unsafe {
+            self.near::<S, I, C, STEP, PAD, 0>(s, row, 0);
+            for col in (I..last).step_by(I) {
+                // The last tiles overlap those before, which costs less than pixels one by one.
+                self.near::<S, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
+            }
+            self.near::<S, I, C, STEP, 0, RIGHT>(s, row, last);
+        }
+    }
+
+    /// Any row, of taps in `near` neighbouring columns or, if that is zero, in any.
+    #[inline(always)]
+    unsafe fn any<S: Simd>(&self, s: S, row: usize, near: usize) {
+        let cols = &self.pass.cols;
+        // Columns all of whose taps lie in the image.
+        let first = (-cols.low()).max(0) as usize;
+        let inner = first.div_ceil(cols.in_step).min(cols.count);
+        let reach = cols.low() + cols.extent(1) as isize;
+        let fits = |q: usize| (q * cols.in_step) as isize + reach <= cols.input as isize;
+        let outer = inner.max((0..cols.count).rev().find(|&q| fits(q)).map_or(0, |q| q + 1));
+        let mut col = 0;
+        while col < cols.count {
+            // SAFETY: the taps of an inner tile lie in the image, those of an edge pixel are checked.
+            unsafe {
+                if (inner..outer).contains(&col) && inner + PIXELS <= outer {
+                    let last = col.min(outer - PIXELS);
+                    match (near, cols.in_step) {
+                        (3, 1) => self.near::<S, PIXELS, 3, 1, 0, 0>(s, row, last),
+                        (5, 1) => self.near::<S, PIXELS, 5, 1, 0, 0>(s, row, last),
+                        _ => self.tile::<S, PIXELS, false>(s, row, last),
+                    }
+                    col = outer.min(col + PIXELS);
+                } else {
+                    self.tile::<S, 1, true>(s, row, col);
+                    col += 1;
+                }
+            }
+        }
+    }
+
+    /// `I` neighbouring pixels, `STEP` inputs apart, with taps in `C` neighbouring columns, of which the first `LEFT` inputs and the
+    /// last `RIGHT` lie outside the image: an input is loaded once for a row of taps.
+    #[inline(always)]
+    unsafe fn near<
+        S: Simd,
+        const I: usize,
+        const C: usize,
+        const STEP: usize,
+        const LEFT: usize,
+        const RIGHT: usize,
+    >(
+        &self,
+        s: S,
+        row: usize,
+        col: usize,
+    ) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
-        let s = s.register();
+        let (s, first) = (s.register(), (col * STEP) as isize + cols.taps[0].offset);
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
+            // SAFETY: 16 lanes of padding.
+            let pad = unsafe { s.load(self.pads.as_ptr().add(lane)) };
             let mut chain = [s.zero(); I];
             for (t, tap) in rows.taps.iter().enumerate() {
-                // SAFETY: as many taps as the weights have, 16 lanes of padding, inputs in the image.
+                let y = (row * rows.in_step) as isize + tap.offset;
+                // SAFETY: as many taps as the weights have; what is read of the row lies in it.
                 unsafe {
-                    let mut w = [s.zero(); C];
-                    for c in 0..C {
-                        w[c] = s.load(self.w.as_ptr().add((t * C + c) * LANES + lane));
-                    }
-                    let y = (row * rows.in_step) as isize + tap.offset;
-                    let (mut from, mut step) = (self.pads.as_ptr().add(lane), 0);
+                    let w = self.w.as_ptr().add(t * C * LANES + lane);
                     if y >= 0 && y < rows.input as isize {
-                        let at = y * cols.input as isize + col as isize + cols.low();
-                        (from, step) = (self.x.as_ptr().offset(at * LANES as isize).add(lane), LANES);
-                    }
-                    for p in 0..I + C - 1 {
-                        let v = s.load(from.add(p * step));
-                        for c in 0..C {
-                            if p >= c && p - c < I {
-                                chain[p - c] = s.fma(v, w[c], chain[p - c]);
-                            }
-                        }
+                        let at = (y * cols.input as isize + first) * LANES as isize + lane as isize;
+                        add_row::<_, I, C, STEP, LEFT, RIGHT>(
+                            s,
+                            &mut chain,
+                            self.x.as_ptr().wrapping_offset(at),
+                            pad,
+                            w,
+                        );
+                    } else {
+                        add_row::<_, I, C, STEP, ALL, 0>(s, &mut chain, self.x.as_ptr(), pad, w);
                     }
                 }
             }
@@ -171,6 +227,41 @@ impl Depthwise<'_> {
                 } else {
                     self.finish.store(s, sums[i], (bias, slopes), self.y, at, valid);
                 }
+            }
+        }
+    }
+}
+
+/// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart. Of the inputs the first `LEFT` and the last `RIGHT` are
+/// `pad`.
+#[inline(always)]
+unsafe fn add_row<
+    L: Lanes,
+    const I: usize,
+    const C: usize,
+    const STEP: usize,
+    const LEFT: usize,
+    const RIGHT: usize,
+>(
+    s: L,
+    chain: &mut [L::V; I],
+    x: *const f32,
+    pad: L::V,
+    w: *const f32,
+) {
+    let mut taps = [s.zero(); C];
+    for c in 0..C {
+        // SAFETY: the caller's promise: `C` lines of weights.
+        taps[c] = unsafe { s.load(w.add(c * LANES)) };
+    }
+    let inputs = (I - 1) * STEP + C;
+    for p in 0..inputs {
+        let is_pad = p < LEFT || p + RIGHT >= inputs;
+        // SAFETY: the caller's promise: the inputs that are not `pad`.
+        let v = if is_pad { pad } else { unsafe { s.load(x.wrapping_add(p * LANES)) } };
+        for c in 0..C {
+            if p >= c && (p - c) % STEP == 0 && (p - c) / STEP < I {
+                chain[(p - c) / STEP] = s.fma(v, taps[c], chain[(p - c) / STEP]);
             }
         }
     }
