@@ -38,19 +38,12 @@ pub(crate) unsafe fn planes_to_pixels<S: Simd>(
     to: *mut f32,
     n: usize,
 ) {
-    let mut rows = [s.zero(); LANES];
     // SAFETY: the caller's promise.
     unsafe {
-        // Two loops without an index that the compiler does not know, so that the rows stay in registers.
         if lanes == LANES && n == LANES {
-            for i in 0..LANES {
-                rows[i] = s.load(from.add(i * plane));
-            }
-            s.transpose(&mut rows);
-            for i in 0..LANES {
-                s.store(to.add(i * LANES), rows[i]);
-            }
+            s.transpose_between(from, plane, to, LANES);
         } else {
+            let mut rows = [s.zero(); LANES];
             for i in 0..LANES {
                 rows[i] = if i < lanes { s.load_first(from.add(i * plane), n) } else { s.zero() };
             }
@@ -77,18 +70,12 @@ pub(crate) unsafe fn pixels_to_planes<S: Simd>(
     plane: usize,
     lanes: usize,
 ) {
-    let mut rows = [s.zero(); LANES];
     // SAFETY: the caller's promise.
     unsafe {
         if lanes == LANES && n == LANES {
-            for i in 0..LANES {
-                rows[i] = s.load(from.add(i * LANES));
-            }
-            s.transpose(&mut rows);
-            for i in 0..LANES {
-                s.store(to.add(i * plane), rows[i]);
-            }
+            s.transpose_between(from, LANES, to, plane);
         } else {
+            let mut rows = [s.zero(); LANES];
             for i in 0..LANES {
                 rows[i] = if i < n { s.load(from.add(i * LANES)) } else { s.zero() };
             }

@@ -155,6 +155,25 @@ pub trait Simd: Lanes {
             *row = self.vector(&to);
         }
     }
+    /// Exchanges rows and columns in memory: 16 rows of 16, `from_step` and `to_step` elements apart. `to` may be `from`, if their
+    /// steps are equal too.
+    ///
+    /// # Safety
+    /// All rows must be valid for reading from `from` on and for writing from `to` on.
+    #[inline(always)]
+    unsafe fn transpose_between(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        let mut rows = [self.zero(); 16];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..16 {
+                rows[i] = self.load(from.add(i * from_step));
+            }
+            self.transpose(&mut rows);
+            for i in 0..16 {
+                self.store(to.add(i * to_step), rows[i]);
+            }
+        }
+    }
     /// `acc[i] += x[i] · w` for `I` rows and `J` vectors: the rank-1 update of a register tile. NEON overrides it.
     ///
     /// # Safety

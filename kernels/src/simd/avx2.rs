@@ -39,6 +39,32 @@ fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
     out
 }
 
+/// Eight registers, `step` elements apart.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+unsafe fn load8(s: Avx2, from: *const f32, step: usize) -> [__m256; 8] {
+    let mut q = [s.register().zero(); 8];
+    for i in 0..8 {
+        // SAFETY: the caller's promise.
+        q[i] = unsafe { s.register().load(from.add(i * step)) };
+    }
+    q
+}
+
+/// The reverse.
+///
+/// # Safety
+/// They must be writable.
+#[inline(always)]
+unsafe fn store8(s: Avx2, to: *mut f32, step: usize, q: [__m256; 8]) {
+    for i in 0..8 {
+        // SAFETY: the caller's promise.
+        unsafe { s.register().store(to.add(i * step), q[i]) };
+    }
+}
+
 impl Lanes for Half {
     type V = __m256;
     type M = __m256;
@@ -172,6 +198,20 @@ impl Simd for Avx2 {
         for i in 0..8 {
             rows[i] = V2(a[i], c[i]);
             rows[8 + i] = V2(b[i], d[i]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose_between(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // A quarter fills the registers, two that change places nearly: all sixteen rows would be spilled.
+        // SAFETY: the caller's promise.
+        unsafe {
+            for at in [0, 8] {
+                let q = load8(self, from.add(at * from_step + at), from_step);
+                store8(self, to.add(at * to_step + at), to_step, transpose8(self, q));
+            }
+            let (right, below) = (load8(self, from.add(8), from_step), load8(self, from.add(8 * from_step), from_step));
+            store8(self, to.add(8 * to_step), to_step, transpose8(self, right));
+            store8(self, to.add(8), to_step, transpose8(self, below));
         }
     }
     #[inline(always)]

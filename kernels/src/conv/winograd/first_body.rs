@@ -138,14 +138,7 @@ impl Body<'_> {
             }
             for r in 0..SIDE {
                 let at = half.add(r * SPAN);
-                let mut square = [s.zero(); LANES];
-                for i in 0..LANES {
-                    square[i] = s.load(at.add(i * LANES));
-                }
-                s.transpose(&mut square);
-                for i in 0..LANES {
-                    s.store(at.add(i * LANES), square[i]);
-                }
+                s.transpose_between(at, LANES, at, LANES);
             }
         }
     }
