@@ -165,12 +165,12 @@ pub trait Simd: Lanes {
         let mut rows = [self.zero(); 16];
         // SAFETY: the caller's promise.
         unsafe {
-            for i in 0..16 {
-                rows[i] = self.load(from.add(i * from_step));
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = self.load(from.add(i * from_step));
             }
             self.transpose(&mut rows);
-            for i in 0..16 {
-                self.store(to.add(i * to_step), rows[i]);
+            for (i, &row) in rows.iter().enumerate() {
+                self.store(to.add(i * to_step), row);
             }
         }
     }

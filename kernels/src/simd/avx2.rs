@@ -46,9 +46,9 @@ fn transpose8(_: Avx2, r: [__m256; 8]) -> [__m256; 8] {
 #[inline(always)]
 unsafe fn load8(s: Avx2, from: *const f32, step: usize) -> [__m256; 8] {
     let mut q = [s.register().zero(); 8];
-    for i in 0..8 {
+    for (i, row) in q.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        q[i] = unsafe { s.register().load(from.add(i * step)) };
+        *row = unsafe { s.register().load(from.add(i * step)) };
     }
     q
 }
@@ -59,9 +59,9 @@ unsafe fn load8(s: Avx2, from: *const f32, step: usize) -> [__m256; 8] {
 /// They must be writable.
 #[inline(always)]
 unsafe fn store8(s: Avx2, to: *mut f32, step: usize, q: [__m256; 8]) {
-    for i in 0..8 {
+    for (i, &row) in q.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { s.register().store(to.add(i * step), q[i]) };
+        unsafe { s.register().store(to.add(i * step), row) };
     }
 }
 
