@@ -155,8 +155,8 @@ pub trait Simd: Lanes {
             *row = self.vector(&to);
         }
     }
-    /// Exchanges rows and columns in memory: 16 rows of 16, `from_step` and `to_step` elements apart. `to` may be `from`, if their
-    /// steps are equal too.
+    /// Exchanges rows and columns in memory: 16 rows of 16, `from_step` and `to_step` elements apart, 16 at least. `to` may be
+    /// `from`, if their steps are equal too, else the two must not overlap.
     ///
     /// # Safety
     /// All rows must be valid for reading from `from` on and for writing from `to` on.

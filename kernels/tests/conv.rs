@@ -282,6 +282,19 @@ fn depthwise(n: usize, c: usize, ih: usize, iw: usize, k: usize, pad: usize) -> 
     ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) }
 }
 
+/// A stride without a second output.
+#[test]
+fn a_stride_may_be_as_large_as_it_likes() {
+    let square = ConvShape::square;
+    for s in [square(1, 1, 3, 1, 3, 1, 0), square(1, 16, 4, 16, 3, 1, 1), square(2, 19, 3, 5, 1, 1, 0)] {
+        for stride in [3, (1 << 60) + 1, isize::MAX as usize, usize::MAX] {
+            check(&ConvShape { stride_h: stride, stride_w: stride, ..s });
+            check(&ConvShape { stride_w: stride, ..s });
+        }
+        check(&ConvShape { groups: s.ic, oc: s.ic, stride_w: usize::MAX, ..s });
+    }
+}
+
 /// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes without a
 /// channel, a last tile that overlaps; taps that are not neighbours.
 #[test]
@@ -294,6 +307,8 @@ fn wide_depthwise() {
         depthwise(1, 16, 8, 17, 4, 1),
         ConvShape { dilation_h: 2, ..depthwise(1, 17, 9, 18, 3, 2) },
         ConvShape { dilation_w: 2, ..depthwise(1, 17, 5, 22, 3, 1) },
+        ConvShape { dilation_h: 2, pad_top: 2, pad_bottom: 2, ..depthwise(1, 17, 9, 18, 3, 1) },
+        ConvShape { kh: 5, ..depthwise(1, 17, 9, 18, 3, 1) },
         ConvShape { stride_h: 2, ..depthwise(1, 17, 9, 22, 3, 1) },
     ] {
         check(&s);

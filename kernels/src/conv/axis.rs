@@ -25,12 +25,13 @@ impl Axis {
     /// The forward pass: `out` outputs of a kernel of `k` taps.
     pub fn forward(input: usize, out: usize, k: usize, stride: usize, dilation: usize, pad: usize) -> Axis {
         let taps = (0..k).map(|t| Tap { weight: t, offset: (t * dilation) as isize - pad as isize }).collect();
-        Axis { first: 0, step: 1, count: out, in_step: stride, input, taps }
+        Axis { first: 0, step: 1, count: out, in_step: taken(stride, out), input, taps }
     }
 
     /// The backward pass with respect to the input: one axis for each residue class of input positions modulo the
     /// stride; within a class the taps and their distances are the same. The classes partition the taps.
     pub fn backward(input: usize, out: usize, k: usize, stride: usize, dilation: usize, pad: usize) -> Vec<Axis> {
+        let stride = stride.min(isize::MAX as usize);
         (0..stride.min(input))
             .map(|first| {
                 let taps = (0..k).rev().filter_map(|t| {
@@ -39,7 +40,7 @@ impl Axis {
                         .then(|| Tap { weight: t, offset: distance.div_euclid(stride as isize) })
                 });
                 let count = (input - first).div_ceil(stride);
-                Axis { first, step: stride, count, in_step: 1, input: out, taps: taps.collect() }
+                Axis { first, step: taken(stride, count), count, in_step: 1, input: out, taps: taps.collect() }
             })
             .collect()
     }
@@ -59,6 +60,11 @@ impl Axis {
     pub fn padded(&self) -> bool {
         self.low() < 0 || self.low() as usize + self.extent(self.count) > self.input
     }
+}
+
+/// A stride: one that no second output takes may be as large as it likes, and all that counts is that it is one.
+fn taken(stride: usize, count: usize) -> usize {
+    if count == 1 { stride.min(2) } else { stride }
 }
 
 #[cfg(test)]

@@ -13,10 +13,6 @@ use std::ops::Range;
 /// Weights of a chunk that stay in the second cache while tile after tile uses them: 256 KiB.
 const WEIGHTS: usize = 1 << 16;
 
-/// Steps of a reduction up to which outputs that go to memory cost more than the products: they are written block by block. Four at a
-/// time took 1.87 ms where one takes 1.28 (12 to 56 channels of 320×180, Zen 4), from 64 steps on it makes no difference.
-const SHORT: usize = 24;
-
 /// What an epilogue does beside bias and PReLU: nothing, keep the pre-activation, add a shortcut.
 const PLAIN: u8 = 0;
 const KEEP: u8 = 1;
@@ -123,8 +119,7 @@ impl Kernel for Band<'_> {
     /// Panels share a chunk of the input while it is in the first cache, as many as keep their weights in the second.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let is_written = self.pass.is_streamed() && self.pass.k <= SHORT;
-        let most = if is_written { 1 } else { self.pass.most_vectors.min(S::TILE_VECTORS) };
+        let most = self.pass.most_vectors.min(S::TILE_VECTORS);
         let fit = WEIGHTS / (LANES * self.pass.k.min(CHUNK * LANES)).max(1) / most * most;
         let shares = self.blocks.len().div_ceil(fit.max(most));
         for (start, len) in parts(self.blocks.len(), shares) {

@@ -1,7 +1,8 @@
 //! Depthwise convolution: each channel by itself, lane by lane, straight from the tensor.
 //!
 //! It moves more than it computes, so nothing is copied: pixels are taken a few at a time, with the padding's values for the taps
-//! outside the image. Of an unusual kernel or padding those at the edges are taken one by one.
+//! outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
+//! where fewer than a tile lie between.
 
 // The pixels of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -14,7 +15,7 @@ use std::ops::Range;
 
 /// Pixels of a tile: chains enough to hide the latency of FMA.
 const PIXELS: usize = 8;
-/// The same of narrow images.
+/// The same of narrow images, and of strides of 2.
 const FEW: usize = 4;
 /// Inputs outside the image: all.
 const ALL: usize = usize::MAX;
@@ -76,6 +77,7 @@ impl Depthwise<'_> {
         s: S,
         row: usize,
     ) {
+        const { assert!(RIGHT.div_ceil(STEP) <= PAD && PAD <= I) };
         let last = self.pass.cols.count - I;
         // SAFETY: the caller's promise; between the first tile and the last all taps lie in the image.
         unsafe {

@@ -108,6 +108,7 @@ pub fn backward_data<T: Float>(s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T
     check_len("w", w.len(), s.weight_len())?;
     let (icg, ocg, oh, ow) = (s.group_ic(), s.group_oc(), s.oh(), s.ow());
     let taps = |at: usize, k: usize, dilation: usize, stride: usize| {
+        let stride = stride.min(isize::MAX as usize);
         (0..k).rev().filter_map(move |t| {
             let i = at as isize - (t * dilation) as isize;
             (i.rem_euclid(stride as isize) == 0).then_some((t, i.div_euclid(stride as isize)))

@@ -202,7 +202,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn transpose_between(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-        // A quarter fills the registers, two that change places nearly: all sixteen rows would be spilled.
+        // By quarters, of which two change places: all sixteen rows at once would be spilled.
         // SAFETY: the caller's promise.
         unsafe {
             for at in [0, 8] {
