@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod forward;
+pub mod passes;
 
 use rectify_kernels::{Buffer, Dims, LANES, blocks};
 
