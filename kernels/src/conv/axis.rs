@@ -62,7 +62,8 @@ impl Axis {
     }
 }
 
-/// A stride: one that no second output takes may be as large as it likes, and all that counts is that it is one.
+/// The stride between so many outputs. With one output only whether it is 1 counts; it may be any number, whose products with widths
+/// would overflow.
 fn taken(stride: usize, count: usize) -> usize {
     if count == 1 { stride.min(2) } else { stride }
 }

@@ -49,50 +49,50 @@ impl Kernel for Depthwise<'_> {
         let pad = near / 2;
         let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
         let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
-        for row in self.rows.clone() {
-            // SAFETY: whoever made the kernel promises that its pointers are the planes of the pass.
-            unsafe {
-                match (near, cols.in_step, right, cols.count) {
-                    (3, 1, 1, 9..) if is_same => self.same::<S, PIXELS, 3, 1, 1, 1>(s, row),
-                    (5, 1, 2, 10..) if is_same => self.same::<S, PIXELS, 5, 2, 1, 2>(s, row),
-                    (3, 1, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 1, 1>(s, row),
-                    (5, 1, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 1, 2>(s, row),
-                    (3, 2, 0, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 0>(s, row),
-                    (3, 2, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 1>(s, row),
-                    (5, 2, 1, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 1>(s, row),
-                    (5, 2, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 2>(s, row),
-                    _ => self.any(s, row, near),
-                }
+        // SAFETY: whoever made the kernel promises that its pointers are the planes of the pass. Rows have a tile's pixels and as many
+        // as the padding.
+        unsafe {
+            match (near, cols.in_step, right, cols.count) {
+                (3, 1, 1, 9..) if is_same => self.same::<S, PIXELS, 3, 1, 1, 1>(s),
+                (5, 1, 2, 10..) if is_same => self.same::<S, PIXELS, 5, 2, 1, 2>(s),
+                (3, 1, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 1, 1>(s),
+                (5, 1, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 1, 2>(s),
+                (3, 2, 0, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 0>(s),
+                (3, 2, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 1>(s),
+                (5, 2, 1, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 1>(s),
+                (5, 2, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 2>(s),
+                _ => self.any(s, near),
             }
         }
     }
 }
 
 impl Depthwise<'_> {
-    /// A row of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel has `PAD` of
+    /// Rows of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel has `PAD` of
     /// them outside the image, the last one `RIGHT`.
     #[inline(always)]
     unsafe fn same<S: Simd, const I: usize, const C: usize, const PAD: usize, const STEP: usize, const RIGHT: usize>(
         &self,
         s: S,
-        row: usize,
     ) {
         const { assert!(RIGHT.div_ceil(STEP) <= PAD && PAD <= I) };
         let last = self.pass.cols.count - I;
-        // SAFETY: the caller's promise; between the first tile and the last all taps lie in the image.
-        unsafe {
-            self.near::<S, I, C, STEP, PAD, 0>(s, row, 0);
-            for col in (I..last).step_by(I) {
-                // The last tiles overlap those before, which costs less than pixels one by one.
-                self.near::<S, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
+        for row in self.rows.clone() {
+            // SAFETY: the caller's promise; between the first tile and the last all taps lie in the image.
+            unsafe {
+                self.near::<S, I, C, STEP, PAD, 0>(s, row, 0);
+                for col in (I..last).step_by(I) {
+                    // The last tiles overlap those before, which costs less than pixels one by one.
+                    self.near::<S, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
+                }
+                self.near::<S, I, C, STEP, 0, RIGHT>(s, row, last);
             }
-            self.near::<S, I, C, STEP, 0, RIGHT>(s, row, last);
         }
     }
 
-    /// Any row, of taps in `near` neighbouring columns or, if that is zero, in any.
+    /// Any rows, of taps in `near` neighbouring columns or, if that is zero, in any.
     #[inline(always)]
-    unsafe fn any<S: Simd>(&self, s: S, row: usize, near: usize) {
+    unsafe fn any<S: Simd>(&self, s: S, near: usize) {
         let cols = &self.pass.cols;
         // Columns all of whose taps lie in the image.
         let first = (-cols.low()).max(0) as usize;
@@ -100,21 +100,23 @@ impl Depthwise<'_> {
         let reach = cols.low() + cols.extent(1) as isize;
         let fits = |q: usize| (q * cols.in_step) as isize + reach <= cols.input as isize;
         let outer = inner.max((0..cols.count).rev().find(|&q| fits(q)).map_or(0, |q| q + 1));
-        let mut col = 0;
-        while col < cols.count {
-            // SAFETY: the taps of an inner tile lie in the image, those of an edge pixel are checked.
-            unsafe {
-                if (inner..outer).contains(&col) && inner + PIXELS <= outer {
-                    let last = col.min(outer - PIXELS);
-                    match (near, cols.in_step) {
-                        (3, 1) => self.near::<S, PIXELS, 3, 1, 0, 0>(s, row, last),
-                        (5, 1) => self.near::<S, PIXELS, 5, 1, 0, 0>(s, row, last),
-                        _ => self.tile::<S, PIXELS, false>(s, row, last),
+        for row in self.rows.clone() {
+            let mut col = 0;
+            while col < cols.count {
+                // SAFETY: the taps of an inner tile lie in the image, those of an edge pixel are checked.
+                unsafe {
+                    if (inner..outer).contains(&col) && inner + PIXELS <= outer {
+                        let last = col.min(outer - PIXELS);
+                        match (near, cols.in_step) {
+                            (3, 1) => self.near::<S, PIXELS, 3, 1, 0, 0>(s, row, last),
+                            (5, 1) => self.near::<S, PIXELS, 5, 1, 0, 0>(s, row, last),
+                            _ => self.tile::<S, PIXELS, false>(s, row, last),
+                        }
+                        col = outer.min(col + PIXELS);
+                    } else {
+                        self.tile::<S, 1, true>(s, row, col);
+                        col += 1;
                     }
-                    col = outer.min(col + PIXELS);
-                } else {
-                    self.tile::<S, 1, true>(s, row, col);
-                    col += 1;
                 }
             }
         }
