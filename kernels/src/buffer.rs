@@ -2,8 +2,6 @@
 
 use aligned_vec::{AVec, RuntimeAlign};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Bytes of a huge page; buffers of at least two are aligned to it.
 const HUGE: usize = 2 << 20;
 
@@ -15,6 +13,9 @@ const HUGE: usize = 2 << 20;
 pub struct Buffer(AVec<f32, RuntimeAlign>);
 
 impl Buffer {
+    /// Bytes that its address is a multiple of: a cache line.
+    pub const ALIGN: usize = 64;
+
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Buffer {
         let mut buffer = Buffer::with_capacity(len);
@@ -31,7 +32,7 @@ impl Buffer {
 
     fn with_capacity(len: usize) -> Buffer {
         let bytes = len.saturating_mul(size_of::<f32>());
-        let align = if bytes >= 2 * HUGE { HUGE } else { LINE };
+        let align = if bytes >= 2 * HUGE { HUGE } else { Buffer::ALIGN };
         let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len);
         #[cfg(target_os = "linux")]
         if align == HUGE {

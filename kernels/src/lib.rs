@@ -21,6 +21,7 @@ pub mod prelu;
 pub mod reference;
 mod shape;
 pub mod simd;
+mod stream;
 mod sum;
 mod task;
 #[cfg(any(test, feature = "testing"))]

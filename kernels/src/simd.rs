@@ -23,6 +23,8 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     type M: Copy;
     /// How many there are.
     const WIDTH: usize;
+    /// Whether [`Lanes::stream`] goes past the caches.
+    const STREAMS: bool = false;
 
     /// `x` in each lane.
     fn splat(self, x: f32) -> Self::V;
@@ -41,6 +43,16 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what is not read
+    /// again soon need not wait for what was there. Other threads see it once the kernel has ended (`isa.rs`).
+    ///
+    /// # Safety
+    /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`; if these are sixteen it must be a multiple of 64 bytes.
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(p, v) }
+    }
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.

@@ -25,6 +25,7 @@ use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
 use crate::reference::winograd::Variant;
+use crate::stream::streams;
 use crate::task::part;
 use crate::threads::{Shared, for_each_stage, for_each_task, most_threads};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
@@ -68,6 +69,8 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
+    /// Whether outputs are streamed however few they are.
+    always_streams: bool,
     /// Tiles in a thread's block.
     tiles: usize,
     /// Tiles in a block that threads share.
@@ -119,6 +122,8 @@ struct Call<'a> {
     shortcut: Option<&'a [f32]>,
     y: Shared,
     pre: Option<Shared>,
+    /// Whether both are streamed.
+    streams: bool,
 }
 
 impl Winograd {
@@ -129,9 +134,20 @@ impl Winograd {
         let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
         let (input, output) = (s.input(), s.output());
         let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
-        let (tiles, shared_tiles) = (1, 1);
-        let mut plan =
-            Winograd { variant, input, output, layouts, images, pad_top, pad_left, tiles, shared_tiles, block_len };
+        let (tiles, shared_tiles, always_streams) = (1, 1, options.blocking.is_some());
+        let mut plan = Winograd {
+            variant,
+            input,
+            output,
+            layouts,
+            images,
+            pad_top,
+            pad_left,
+            always_streams,
+            tiles,
+            shared_tiles,
+            block_len,
+        };
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
         let usual = if plan.is_first() { first::TILES } else { most.clamp(TILES.start, TILES.end) };
@@ -309,8 +325,9 @@ impl Winograd {
         );
         let fits = |p: Option<&[f32]>| p.is_none_or(|p| p.len() == 1 || p.len() == self.output.c);
         assert!(fits(bias) && fits(slopes));
+        let streams = streams(y, pre.as_deref(), self.always_streams);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
-        let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre };
+        let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre, streams };
         if self.is_first() {
             return self.run_first(isa, &call, workspace);
         }

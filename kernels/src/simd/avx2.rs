@@ -121,6 +121,7 @@ impl Lanes for Avx2 {
     type V = V2;
     type M = V2;
     const WIDTH: usize = 16;
+    const STREAMS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V2 {
@@ -138,6 +139,14 @@ impl Lanes for Avx2 {
         unsafe {
             self.register().store(p, v.0);
             self.register().store(p.add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: V2) {
+        // SAFETY: the token proves AVX2; a whole line by the caller's promise, the halves one after the other.
+        unsafe {
+            _mm256_stream_ps(p, v.0);
+            _mm256_stream_ps(p.add(8), v.1);
         }
     }
     #[inline(always)]

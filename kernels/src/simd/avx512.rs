@@ -11,6 +11,7 @@ impl Lanes for Avx512 {
     type V = __m512;
     type M = __mmask16;
     const WIDTH: usize = 16;
+    const STREAMS: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -26,6 +27,11 @@ impl Lanes for Avx512 {
     unsafe fn store(self, p: *mut f32, v: __m512) {
         // SAFETY: the token proves AVX-512F; 16 writable floats by the caller's promise.
         unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: __m512) {
+        // SAFETY: the token proves AVX-512F; a whole line by the caller's promise.
+        unsafe { _mm512_stream_ps(p, v) }
     }
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {

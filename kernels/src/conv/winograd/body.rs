@@ -1,7 +1,7 @@
 //! The three stages of a block of tiles: transform the inputs, multiply at each position, transform the products.
 
-use super::edges::{Axis, Room, Transform};
-use super::epilogue::Epilogue;
+use super::edges::{Axis, Transform};
+use super::epilogue::{Epilogue, Rooms};
 use super::multiply::Multiply;
 use super::spread::{Source, Spread};
 use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
@@ -226,13 +226,13 @@ impl Body<'_> {
         panel: Range<usize>,
         stretch: &Stretch,
     ) {
-        let (d, g) = (&self.plan.output, &self.products);
+        let (d, g, mut room) = (&self.plan.output, &self.products, Rooms::new());
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, self.call, d, block);
             for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {
                 let from = self.m.wrapping_add(j * g.block + tile * LANES).cast_const();
                 // SAFETY: the caller's promise; the place is one of the plan.
-                unsafe { epilogue.tile::<S, T, N, M>(s, from, g.position, place) };
+                unsafe { epilogue.tile::<S, T, N, M>(s, from, g.position, place, &mut room) };
             }
         }
     }
@@ -240,7 +240,7 @@ impl Body<'_> {
     /// The same of tiles that lack positions.
     #[inline(always)]
     unsafe fn edge_output<S: Simd, T: Axis, const M: usize>(&self, s: S, panel: Range<usize>, stretch: &Stretch) {
-        let (d, g, mut room) = (&self.plan.output, &self.products, [Room::new(), Room::new()]);
+        let (d, g, mut room) = (&self.plan.output, &self.products, Rooms::new());
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, self.call, d, block);
             for (tile, place) in stretch.tiles.clone().zip(stretch.places.clone()) {

@@ -7,6 +7,7 @@ use super::edges::{Axis, Both, Grid, Room, Transform};
 use super::spread::gather_tile;
 use super::transform::Line;
 use super::{Call, Place};
+use crate::threads::Shared;
 use crate::{Dims, LANES, Lanes, Simd, blocks};
 
 /// The epilogue of one block of output channels.
@@ -28,6 +29,33 @@ struct Tile<M> {
     row: usize,
     valid: M,
     is_whole: bool,
+}
+
+/// Room for what comes between the products of a tile and its outputs, whatever it holds: two tiles.
+pub(super) struct Rooms([Room; 2]);
+
+impl Rooms {
+    #[inline(always)]
+    pub fn new() -> Rooms {
+        Rooms([Room::new(), Room::new()])
+    }
+}
+
+/// Where a tile's outputs are written, and its pre-activations if they are kept; rows are `row` elements apart.
+#[derive(Clone, Copy)]
+struct To {
+    y: *mut f32,
+    pre: Option<*mut f32>,
+    row: usize,
+    streams: bool,
+}
+
+impl To {
+    /// From a lane on.
+    #[inline(always)]
+    fn lane(self, lane: usize) -> To {
+        To { y: self.y.wrapping_add(lane), pre: self.pre.map(|p| p.wrapping_add(lane)), ..self }
+    }
 }
 
 impl<'a> Epilogue<'a> {
@@ -57,22 +85,42 @@ impl<'a> Epilogue<'a> {
         from: *const f32,
         position: usize,
         place: Place,
+        Rooms(rooms): &mut Rooms,
     ) {
-        let at = self.at::<M>(place);
-        let r = s.register();
-        // Where the next tile's outputs go, lest their stores wait.
-        for i in 0..M {
-            for c in M..2 * M {
-                s.prefetch_far(self.call.y.ptr().wrapping_add(at + i * self.output.w * LANES + c * LANES));
+        let (at, r) = (self.at::<M>(place), s.register());
+        let last = self.to(at);
+        // Of several parts, which are streamed together.
+        let apart = S::STREAMS && !S::Register::STREAMS && last.streams;
+        let to = if apart {
+            To { y: rooms[0].ptr(), pre: last.pre.map(|_| rooms[1].ptr()), row: M * LANES, streams: false }
+        } else {
+            last
+        };
+        if !last.streams {
+            // Where the next tile's outputs go, lest their stores wait.
+            for i in 0..M {
+                for c in M..2 * M {
+                    s.prefetch_far(last.y.wrapping_add(i * last.row + c * LANES));
+                }
             }
         }
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
-            let to = self.to::<S, M>(s, place, part);
+            let tile = self.part::<S, M>(s, place, part);
             // SAFETY: the caller's promise.
             unsafe {
                 let mut y = gather_tile::<S::Register, T, N, M>(r, from.add(lane), position);
-                self.finish(r, &mut y, &to, lane, at + lane);
+                self.finish(r, &mut y, &tile, lane, at, to.lane(lane));
+            }
+        }
+        if apart {
+            let (rows, cols) = self.inside::<M>(place);
+            // SAFETY: the caller's promise; the call's outputs are whole lines.
+            unsafe {
+                stream::<S, M>(s, &mut rooms[0], last.y, last.row, [rows, cols]);
+                if let Some(pre) = last.pre {
+                    stream::<S, M>(s, &mut rooms[1], pre, last.row, [rows, cols]);
+                }
             }
         }
     }
@@ -90,14 +138,14 @@ impl<'a> Epilogue<'a> {
         position: usize,
         place: Place,
         k: [usize; 2],
-        [half, outputs]: &mut [Room; 2],
+        Rooms([half, outputs]): &mut Rooms,
     ) {
         let (at, r) = (self.at::<M>(place), s.register());
         let (from_grid, to_grid) = (Grid::positions(T::VARIANT, k, position), Grid::dense(M * LANES, LANES));
         let rows = 0..Transform::Output.sizes(T::VARIANT, k[0]).1;
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
-            let to = self.to::<S, M>(s, place, part);
+            let tile = self.part::<S, M>(s, place, part);
             // SAFETY: the caller's promise.
             unsafe {
                 let (from, outputs) = (from.add(lane), outputs.ptr());
@@ -108,7 +156,7 @@ impl<'a> Epilogue<'a> {
                 for (i, v) in y.as_flattened_mut().iter_mut().enumerate() {
                     *v = r.load(outputs.add(i * LANES));
                 }
-                self.finish(r, &mut y, &to, lane, at + lane);
+                self.finish(r, &mut y, &tile, lane, at, self.to(at).lane(lane));
             }
         }
     }
@@ -120,30 +168,50 @@ impl<'a> Epilogue<'a> {
         ((place.image * blocks(d.c) + self.block) * d.plane() + (place.row * d.w + place.col) * M) * LANES
     }
 
+    /// Where they are written that begin at an element.
     #[inline(always)]
-    fn to<S: Simd, const M: usize>(&self, s: S, place: Place, part: usize) -> Tile<<S::Register as Lanes>::M> {
-        let d = self.output;
+    fn to(&self, at: usize) -> To {
+        let from = |tensor: Shared| tensor.ptr().wrapping_add(at);
+        To {
+            y: from(self.call.y),
+            pre: self.call.pre.map(from),
+            row: self.output.w * LANES,
+            streams: self.call.streams,
+        }
+    }
+
+    /// How many rows and columns of a tile lie in the image.
+    #[inline(always)]
+    fn inside<const M: usize>(&self, place: Place) -> (usize, usize) {
+        (M.min(self.output.h - place.row * M), M.min(self.output.w - place.col * M))
+    }
+
+    /// A part of a tile's lanes.
+    #[inline(always)]
+    fn part<S: Simd, const M: usize>(&self, s: S, place: Place, part: usize) -> Tile<<S::Register as Lanes>::M> {
+        let (rows, cols) = self.inside::<M>(place);
         Tile {
-            rows: M.min(d.h - place.row * M),
-            cols: M.min(d.w - place.col * M),
-            row: d.w * LANES,
+            rows,
+            cols,
+            row: self.output.w * LANES,
             valid: s.register().first(self.valid, part),
             is_whole: self.valid == LANES,
         }
     }
 
-    /// Bias, shortcut and PReLU of a tile's outputs, which are written from element `at` on.
+    /// Bias, shortcut and PReLU of a tile's outputs, which are the tensor's from element `at` on, from a lane on.
     ///
     /// # Safety
-    /// The tile lies in the call's tensors, and no other thread has it.
+    /// The tile lies in the call's tensors, no other thread has it, and it fits where `to` points.
     #[inline(always)]
     unsafe fn finish<S: Lanes, const M: usize>(
         &self,
         s: S,
         y: &mut [[S::V; M]; M],
-        to: &Tile<S::M>,
+        tile: &Tile<S::M>,
         lane: usize,
         at: usize,
+        to: To,
     ) {
         // SAFETY: the caller's promise; a block's parameters have as many lanes as its parts.
         unsafe {
@@ -152,15 +220,15 @@ impl<'a> Epilogue<'a> {
                 *v = s.add(*v, bias);
             }
             if let Some(shortcut) = self.call.shortcut {
-                to.add(s, y, shortcut.as_ptr().add(at));
+                tile.add(s, y, shortcut.as_ptr().add(at + lane));
             }
-            if let Some(pre) = self.call.pre {
-                to.store(s, y, pre.ptr().add(at));
+            if let Some(pre) = to.pre {
+                tile.store(s, y, pre, &to);
             }
             for v in y.as_flattened_mut() {
                 *v = s.select(s.gt(*v, s.zero()), *v, s.mul(slopes, *v));
             }
-            to.store(s, y, self.call.y.ptr().add(at));
+            tile.store(s, y, to.y, &to);
         }
     }
 }
@@ -183,24 +251,48 @@ impl<K: Copy> Tile<K> {
     /// Stores the tile. Lanes without a channel become zero: infinities in the input may have made NaN of them.
     ///
     /// # Safety
-    /// So many elements must be writable at each of the tile's pixels, the first of which is at `to`.
+    /// So many elements must be writable at each of the tile's pixels, the first of which is at `p`; rows are as far
+    /// apart as `to` says, and whole lines if it streams.
     #[inline(always)]
-    unsafe fn store<S: Lanes<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], to: *mut f32) {
+    unsafe fn store<S: Lanes<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], p: *mut f32, to: &To) {
         // SAFETY: the caller's promise.
         unsafe {
+            if S::STREAMS && to.streams {
+                for (r, line) in y.iter().enumerate().take(self.rows) {
+                    for (c, &v) in line.iter().enumerate().take(self.cols) {
+                        s.stream(p.add(r * to.row + c * LANES), s.select(self.valid, v, s.zero()));
+                    }
+                }
+                return;
+            }
             if self.rows == M && self.cols == M && self.is_whole {
                 for (r, line) in y.iter().enumerate() {
                     for (c, &v) in line.iter().enumerate() {
-                        s.store(to.add(r * self.row + c * LANES), v);
+                        s.store(p.add(r * to.row + c * LANES), v);
                     }
                 }
                 return;
             }
             for (r, line) in y.iter().enumerate().take(self.rows) {
                 for (c, &v) in line.iter().enumerate().take(self.cols) {
-                    s.store(to.add(r * self.row + c * LANES), s.select(self.valid, v, s.zero()));
+                    s.store(p.add(r * to.row + c * LANES), s.select(self.valid, v, s.zero()));
                 }
             }
+        }
+    }
+}
+
+/// Streams the pixels of a tile that lie in the image, so many rows and columns, from a room.
+///
+/// # Safety
+/// 16 elements must be writable at each of them, rows `row` elements apart, and be a whole line.
+#[inline(always)]
+unsafe fn stream<S: Simd, const M: usize>(s: S, from: &mut Room, to: *mut f32, row: usize, [rows, cols]: [usize; 2]) {
+    let from = from.ptr();
+    for r in 0..rows {
+        for c in 0..cols {
+            // SAFETY: the caller's promise; a room has more pixels than a tile.
+            unsafe { s.stream(to.add(r * row + c * LANES), s.load(from.add((r * M + c) * LANES))) };
         }
     }
 }

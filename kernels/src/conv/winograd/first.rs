@@ -157,6 +157,7 @@ impl Winograd {
                 y: Shared::new(y),
                 pre: call.pre.map(|_| Shared::new(extra)),
                 shortcut: call.shortcut.map(|_| &*extra),
+                streams: false,
                 ..*call
             };
             output(&Target { call: apart, output: self.part(&block), origin: Place { image: 0, row: 0, col: 0 } });

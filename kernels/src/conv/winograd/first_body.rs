@@ -3,7 +3,7 @@
 // Positions, rows and columns are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
-use super::epilogue::Epilogue;
+use super::epilogue::{Epilogue, Rooms};
 use super::first::{Block, M, N, SIDE, SPAN, STEP, Scratch, Target};
 use super::transform::{F4x4, Line};
 use super::{Call, Geometry, Place, Winograd};
@@ -260,6 +260,7 @@ impl Body<'_> {
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, s: S, panel: Range<usize>, target: &Target<'_>) {
         let (g, b, origin) = (&self.block.geometry(), &self.block, &target.origin);
+        let mut room = Rooms::new();
         for (j, block) in panel.enumerate() {
             let epilogue = Epilogue::new(s, &target.call, &target.output, block);
             // As they lie in the image: neighbours' outputs go to memory together.
@@ -269,7 +270,7 @@ impl Body<'_> {
                 let from = self.scratch.m.wrapping_add(j * g.block + tile * LANES).cast_const();
                 let place = Place { image: origin.image, row: origin.row + row, col: origin.col + col };
                 // SAFETY: the caller's promise; the place is one of the target.
-                unsafe { epilogue.tile::<S, F4x4, N, M>(s, from, g.position, place) };
+                unsafe { epilogue.tile::<S, F4x4, N, M>(s, from, g.position, place, &mut room) };
             }
         }
     }
