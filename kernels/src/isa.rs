@@ -43,9 +43,7 @@ macro_rules! instruction_sets {
             #[cfg(target_arch = $arch)]
             $(#[target_feature(enable = $feature)])+
             unsafe fn $shim<K: Kernel>(k: K) -> K::Output {
-                let output = k.run($token(()));
-                order_streams();
-                output
+                k.run($token(()))
             }
         )+
 
@@ -104,16 +102,6 @@ instruction_sets! {
     Neon, Neon, enter_neon, "aarch64", is_aarch64_feature_detected, ["neon"];
     Avx2, Avx2, enter_avx2, "x86_64", is_x86_feature_detected, ["avx2", "fma"];
     Avx512, Avx512, enter_avx512, "x86_64", is_x86_feature_detected, ["avx512f", "avx2", "fma"];
-}
-
-/// Makes what [`Lanes::stream`](crate::Lanes::stream) has written visible to other threads before anything that is written from now on.
-#[inline(always)]
-fn order_streams() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64.
-    unsafe {
-        core::arch::x86_64::_mm_sfence();
-    }
 }
 
 impl Isa {

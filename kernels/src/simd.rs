@@ -44,10 +44,10 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
     /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what is not read
-    /// again soon need not wait for what was there. Other threads see it once the kernel has ended (`isa.rs`).
+    /// again soon need not wait for what was there.
     ///
     /// # Safety
-    /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`; if these are sixteen it must be a multiple of 64 bytes.
+    /// Before another thread reads there, this one has to call `stream::order`. `p` must be valid for writing [`Lanes::WIDTH`] `f32`; if these are sixteen it must be a multiple of 64 bytes.
     #[inline(always)]
     unsafe fn stream(self, p: *mut f32, v: Self::V) {
         // SAFETY: the caller's promise.

@@ -1,5 +1,6 @@
 //! Tasks on the current rayon pool.
 
+use crate::stream::order;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,6 +25,8 @@ pub(crate) fn most_threads(most: usize, len: usize, needed: impl Fn(usize) -> us
 /// one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be woken takes
 /// longer than a short stage, and the first thread would do all the work alone.
 ///
+/// What tasks have streamed ([`crate::stream`]) may be read once all are done: no later stage reads it.
+///
 /// With several stages `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
 /// `tasks` must not panic.
 pub(crate) fn for_each_stage(
@@ -40,7 +43,7 @@ pub(crate) fn for_each_stage(
         for stage in 0..stages {
             (0..tasks(stage)).for_each(|task| f(stage, task, &mut workspace[..per_thread]));
         }
-        return;
+        return order();
     }
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     workspace[..threads * per_thread].par_chunks_mut(per_thread).with_max_len(1).for_each(|scratch| {
@@ -61,6 +64,7 @@ pub(crate) fn for_each_stage(
             let _count = Count(&done);
             f(stage, task - before, scratch);
         }
+        order();
     });
 }
 

@@ -17,6 +17,8 @@ const WEIGHTS: usize = 1 << 16;
 const PLAIN: u8 = 0;
 const KEEP: u8 = 1;
 const ADD: u8 = 2;
+/// And stream.
+const STREAM: u8 = 4;
 
 /// Bias, slopes (each 16 for a block of output channels), the tensor to add and where the pre-activation goes: the
 /// epilogue's pointers, null for what there is not.
@@ -26,6 +28,8 @@ pub(super) struct Finish {
     pub slopes: *const f32,
     pub shortcut: *const f32,
     pub pre: *mut f32,
+    /// Whether outputs and pre-activations are streamed: whole lines.
+    pub streams: bool,
 }
 
 impl Finish {
@@ -73,13 +77,15 @@ impl Finish {
         unsafe {
             let mut v = s.add(sum, bias);
             if !self.pre.is_null() {
-                s.store(self.pre.add(at), s.select(valid, v, s.zero()));
+                let v = s.select(valid, v, s.zero());
+                if self.streams { s.stream(self.pre.add(at), v) } else { s.store(self.pre.add(at), v) }
             }
             if !self.shortcut.is_null() {
                 v = s.add(v, s.load(self.shortcut.add(at)));
             }
             v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-            s.store(y.add(at), s.select(valid, v, s.zero()));
+            v = s.select(valid, v, s.zero());
+            if self.streams { s.stream(y.add(at), v) } else { s.store(y.add(at), v) }
         }
     }
 }
@@ -146,6 +152,7 @@ impl Band<'_> {
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
         let is_streamed = self.pass.is_streamed();
+        let asked = if S::STREAMS && self.finish.streams { 0..0 } else { blocks.clone() };
         let (mut image, mut row, mut col) = (0, 0, 0);
         for (_, len) in parts(pixels, tiles) {
             let mut x = [self.x; ROWS];
@@ -177,7 +184,7 @@ impl Band<'_> {
                 for i in 0..ROWS {
                     let (x, y) = (x[i].wrapping_add(2 * ROWS * in_col), self.y.wrapping_add(y[i] + ROWS * b.col));
                     runs.iter().for_each(|run| s.prefetch_far(x.wrapping_add(run.x)));
-                    blocks.clone().for_each(|block| s.prefetch_far(y.wrapping_add(block * b.block)));
+                    asked.clone().for_each(|block| s.prefetch_far(y.wrapping_add(block * b.block)));
                 }
             }
             for (start, vectors) in panels.clone() {
@@ -258,6 +265,13 @@ impl Band<'_> {
             if step.last && (ragged || !shortcut.is_null() && !pre.is_null()) {
                 return self.store_slowly::<S, I, J>(s, acc, y, step);
             }
+            if step.first && step.last && self.finish.streams && S::STREAMS {
+                return match (shortcut.is_null(), pre.is_null()) {
+                    (true, true) => self.store_fast::<S, I, J, true, true, { PLAIN | STREAM }>(s, acc, y, step),
+                    (true, false) => self.store_fast::<S, I, J, true, true, { KEEP | STREAM }>(s, acc, y, step),
+                    (false, _) => self.store_fast::<S, I, J, true, true, { ADD | STREAM }>(s, acc, y, step),
+                };
+            }
             match (step.first, step.last, shortcut.is_null(), pre.is_null()) {
                 (true, false, ..) => self.store_fast::<S, I, J, true, false, PLAIN>(s, acc, y, step),
                 (false, false, ..) => self.store_fast::<S, I, J, false, false, PLAIN>(s, acc, y, step),
@@ -300,15 +314,19 @@ impl Band<'_> {
                     }
                     if LAST {
                         v = s.add(v, bias);
+                        let pre = self.finish.pre.wrapping_add(at + y[i]);
                         if EXTRA == KEEP {
-                            s.store(self.finish.pre.add(at + y[i]), v);
+                            s.store(pre, v);
                         }
-                        if EXTRA == ADD {
+                        if EXTRA == KEEP | STREAM {
+                            s.stream(pre, v);
+                        }
+                        if EXTRA & ADD != 0 {
                             v = s.add(v, s.load(self.finish.shortcut.add(at + y[i])));
                         }
                         v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
                     }
-                    s.store(to, v);
+                    if EXTRA & STREAM != 0 { s.stream(to, v) } else { s.store(to, v) }
                 }
             }
         }

@@ -219,7 +219,7 @@ impl Depthwise<'_> {
         let lane = part * L::WIDTH;
         let at = ((rows.first + row * rows.step) * self.pass.output.w + cols.first + col * cols.step) * LANES + lane;
         let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
-        let valid = s.first(self.valid, part);
+        let (valid, streams) = (s.first(self.valid, part), L::STREAMS && self.finish.streams);
         // SAFETY: output pixels of the pass.
         unsafe {
             let (bias, slopes) = self.finish.parameters(s, lane);
@@ -227,7 +227,8 @@ impl Depthwise<'_> {
                 let at = at + i * cols.step * LANES;
                 if is_plain {
                     let v = s.add(sums[i], bias);
-                    s.store(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slopes, v)));
+                    let v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
+                    if streams { s.stream(self.y.add(at), v) } else { s.store(self.y.add(at), v) }
                 } else {
                     self.finish.store(s, sums[i], (bias, slopes), self.y, at, valid);
                 }

@@ -9,6 +9,7 @@ use super::planes::Planes;
 use super::tile::{ROWS, Run};
 use super::{Blocking, Layout, Options};
 use crate::reference::conv::CHUNK;
+use crate::stream::streams;
 use crate::{Dims, LANES, blocks};
 use std::ops::Range;
 
@@ -92,6 +93,8 @@ pub(super) struct Pass {
     pub band_images: usize,
     pub band_rows: usize,
     pub most_vectors: usize,
+    /// Whether outputs are streamed however few they are.
+    pub always_streams: bool,
     /// Where each step of a planar pass reads, from a pixel's first tap on.
     pub offsets: Vec<usize>,
     /// For the others, stretches of steps that read neighbours: with a list of steps the compiler spilled the sums.
@@ -140,6 +143,7 @@ impl Pass {
             band_images: 1,
             band_rows: band_rows.min(rows.count),
             most_vectors: vectors.max(1),
+            always_streams: options.blocking.is_some(),
             offsets: Vec::new(),
             runs: Vec::new(),
             chunks: Vec::new(),
@@ -252,6 +256,11 @@ impl Pass {
     /// Elements between neighbouring input pixels.
     fn in_lanes(&self) -> usize {
         if self.copy && !self.narrow { self.gic.min(LANES) } else { LANES }
+    }
+
+    /// Whether to write outputs past the caches, where each is written at once, whole lines of them.
+    pub fn streams(&self, y: &[f32], pre: Option<&[f32]>) -> bool {
+        self.out_layout == Layout::Blocked && !self.scatter && streams(y, pre, self.always_streams)
     }
 
     /// Whether inputs and outputs come from memory, each once: it pays to ask for them ahead of time.

@@ -41,6 +41,8 @@ struct Tensors<'a> {
     shortcut: Option<&'a [f32]>,
     y: Shared,
     pre: Option<Shared>,
+    /// Whether both are streamed.
+    streams: bool,
 }
 
 /// Where a task's band lies.
@@ -77,9 +79,11 @@ impl Pass {
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
+        let streams = self.streams(y, pre.as_deref());
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         if self.depthwise && !self.planar {
-            let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
+            let shared =
+                Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
             return self.run_depthwise(isa, &shared, scratch);
         }
         let oc_parts = self.oc_parts(rayon::current_num_threads());
@@ -97,7 +101,8 @@ impl Pass {
                 rows: row..self.rows.count.min(row + self.band_rows),
                 blocks: block(oc_part)..block(oc_part + 1),
             };
-            let shared = Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre };
+            let shared =
+                Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
             self.task(isa, place, &shared, scratch);
         });
     }
@@ -125,6 +130,7 @@ impl Pass {
                     slopes: parameter(shared.slopes),
                     shortcut: shared.shortcut.map_or(std::ptr::null(), |s| s[plane * to..].as_ptr()),
                     pre: shared.pre.map_or(std::ptr::null_mut(), |p| p.ptr().wrapping_add(plane * to)),
+                    streams: shared.streams,
                 },
                 rows: band * rows..self.rows.count.min((band + 1) * rows),
                 valid: LANES.min(self.output.c - block * LANES),
@@ -143,7 +149,7 @@ impl Pass {
     }
 
     fn task(&self, isa: Isa, place: Place, shared: &Tensors<'_>, scratch: &mut [f32]) {
-        let &Tensors { x, pads, packed, bias, slopes, shortcut, y, pre } = shared;
+        let &Tensors { x, pads, packed, bias, slopes, shortcut, y, pre, streams } = shared;
         let (copy, apart) = scratch.split_at_mut(self.copy_len());
         let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
         let in_strides = self.in_strides();
@@ -190,6 +196,7 @@ impl Pass {
             slopes: parameter(slopes),
             shortcut: to_shortcut,
             pre: to_pre.unwrap_or(std::ptr::null_mut()),
+            streams,
         };
         let (images, rows, blocks) = (place.images.len(), place.rows.len(), place.blocks.clone());
         if self.planar {
