@@ -102,7 +102,7 @@ pub struct Options {
     pub input: Layout,
     /// How the output of the forward pass lies, and with it a shortcut and the pre-activation.
     pub output: Layout,
-    /// Block sizes in place of those derived from the shape.
+    /// Block sizes in place of those derived from the shape, for tests: outputs are then written as large ones are.
     pub blocking: Option<Blocking>,
 }
 

@@ -43,15 +43,25 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what is not read
-    /// again soon need not wait for what was there.
+    /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what is
+    /// not read again soon need not wait for what was there.
     ///
     /// # Safety
-    /// Before another thread reads there, this one has to call `stream::order`. `p` must be valid for writing [`Lanes::WIDTH`] `f32`; if these are sixteen it must be a multiple of 64 bytes.
+    /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`, and a multiple of 64 bytes if these are sixteen. Before
+    /// another thread reads them, this one needs a store fence (`sfence`), which the tasks of this crate's passes end with.
     #[inline(always)]
     unsafe fn stream(self, p: *mut f32, v: Self::V) {
         // SAFETY: the caller's promise.
         unsafe { self.store(p, v) }
+    }
+    /// Stores all lanes, past the caches if `streams`.
+    ///
+    /// # Safety
+    /// As [`Lanes::store`], if `streams` as [`Lanes::stream`].
+    #[inline(always)]
+    unsafe fn put(self, p: *mut f32, v: Self::V, streams: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { if Self::STREAMS && streams { self.stream(p, v) } else { self.store(p, v) } }
     }
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;

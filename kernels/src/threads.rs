@@ -1,6 +1,6 @@
 //! Tasks on the current rayon pool.
 
-use crate::stream::order;
+use crate::isa::order_streams;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ pub(crate) fn most_threads(most: usize, len: usize, needed: impl Fn(usize) -> us
 /// one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be woken takes
 /// longer than a short stage, and the first thread would do all the work alone.
 ///
-/// What tasks have streamed ([`crate::stream`]) may be read once all are done: no later stage reads it.
+/// What tasks have streamed ([`crate::stream`]) may be read once all are done, not by a later stage.
 ///
 /// With several stages `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
 /// `tasks` must not panic.
@@ -40,13 +40,15 @@ pub(crate) fn for_each_stage(
     let most = (0..stages).map(&tasks).max().unwrap_or(0);
     let threads = rayon::current_num_threads().min(most).min(workspace.len() / per_thread);
     if threads <= 1 {
+        let _ordered = Ordered;
         for stage in 0..stages {
             (0..tasks(stage)).for_each(|task| f(stage, task, &mut workspace[..per_thread]));
         }
-        return order();
+        return;
     }
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     workspace[..threads * per_thread].par_chunks_mut(per_thread).with_max_len(1).for_each(|scratch| {
+        let _ordered = Ordered;
         // The stage, and the tasks of those before it.
         let (mut stage, mut before) = (0, 0);
         loop {
@@ -64,8 +66,16 @@ pub(crate) fn for_each_stage(
             let _count = Count(&done);
             f(stage, task - before, scratch);
         }
-        order();
     });
+}
+
+/// Once dropped, what this thread has streamed may be read by others.
+struct Ordered;
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        order_streams();
+    }
 }
 
 /// Counts a task as done, also one that has panicked: the others must not wait for it.

@@ -337,7 +337,7 @@ fn winograd_shapes() -> impl Strategy<Value = ConvShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(common::cases(64))]
     #[test]
     fn any_shape_has_the_bits_of_the_reference(s in shapes()) {
         check(&s);

@@ -89,7 +89,7 @@ fn first_shapes() -> impl Strategy<Value = ConvShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(common::cases(64))]
     #[test]
     fn a_first_layer_has_the_bits_of_its_reference(s in first_shapes()) {
         check_first(&s);

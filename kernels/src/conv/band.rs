@@ -28,7 +28,7 @@ pub(super) struct Finish {
     pub slopes: *const f32,
     pub shortcut: *const f32,
     pub pre: *mut f32,
-    /// Whether outputs and pre-activations are streamed: whole lines.
+    /// Whether outputs and pre-activations are streamed, which are then whole lines.
     pub streams: bool,
 }
 
@@ -62,7 +62,8 @@ impl Finish {
     /// `valid`, those without a channel, become zero: infinities in the input may have made NaN of them.
     ///
     /// # Safety
-    /// [`Lanes::WIDTH`] elements must be accessible at `at` of `y`, and of shortcut and pre-activation where they are not null.
+    /// [`Lanes::WIDTH`] elements must be accessible at `at` of `y`, and of shortcut and pre-activation where they are not null;
+    /// if outputs are streamed, those that it writes are whole lines.
     #[inline(always)]
     pub unsafe fn store<S: Lanes>(
         &self,
@@ -77,15 +78,13 @@ impl Finish {
         unsafe {
             let mut v = s.add(sum, bias);
             if !self.pre.is_null() {
-                let v = s.select(valid, v, s.zero());
-                if self.streams { s.stream(self.pre.add(at), v) } else { s.store(self.pre.add(at), v) }
+                s.put(self.pre.add(at), s.select(valid, v, s.zero()), self.streams);
             }
             if !self.shortcut.is_null() {
                 v = s.add(v, s.load(self.shortcut.add(at)));
             }
             v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-            v = s.select(valid, v, s.zero());
-            if self.streams { s.stream(y.add(at), v) } else { s.store(y.add(at), v) }
+            s.put(y.add(at), s.select(valid, v, s.zero()), self.streams);
         }
     }
 }
@@ -152,6 +151,7 @@ impl Band<'_> {
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
         let is_streamed = self.pass.is_streamed();
+        // Outputs that are asked for: none that need not be there.
         let asked = if S::STREAMS && self.finish.streams { 0..0 } else { blocks.clone() };
         let (mut image, mut row, mut col) = (0, 0, 0);
         for (_, len) in parts(pixels, tiles) {
@@ -265,7 +265,8 @@ impl Band<'_> {
             if step.last && (ragged || !shortcut.is_null() && !pre.is_null()) {
                 return self.store_slowly::<S, I, J>(s, acc, y, step);
             }
-            if step.first && step.last && self.finish.streams && S::STREAMS {
+            if S::STREAMS && self.finish.streams {
+                // One chunk: the first is the last.
                 return match (shortcut.is_null(), pre.is_null()) {
                     (true, true) => self.store_fast::<S, I, J, true, true, { PLAIN | STREAM }>(s, acc, y, step),
                     (true, false) => self.store_fast::<S, I, J, true, true, { KEEP | STREAM }>(s, acc, y, step),
@@ -315,18 +316,15 @@ impl Band<'_> {
                     if LAST {
                         v = s.add(v, bias);
                         let pre = self.finish.pre.wrapping_add(at + y[i]);
-                        if EXTRA == KEEP {
-                            s.store(pre, v);
-                        }
-                        if EXTRA == KEEP | STREAM {
-                            s.stream(pre, v);
+                        if EXTRA & KEEP != 0 {
+                            s.put(pre, v, EXTRA & STREAM != 0);
                         }
                         if EXTRA & ADD != 0 {
                             v = s.add(v, s.load(self.finish.shortcut.add(at + y[i])));
                         }
                         v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
                     }
-                    if EXTRA & STREAM != 0 { s.stream(to, v) } else { s.store(to, v) }
+                    s.put(to, v, EXTRA & STREAM != 0);
                 }
             }
         }

@@ -219,7 +219,7 @@ impl Depthwise<'_> {
         let lane = part * L::WIDTH;
         let at = ((rows.first + row * rows.step) * self.pass.output.w + cols.first + col * cols.step) * LANES + lane;
         let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
-        let (valid, streams) = (s.first(self.valid, part), L::STREAMS && self.finish.streams);
+        let valid = s.first(self.valid, part);
         // SAFETY: output pixels of the pass.
         unsafe {
             let (bias, slopes) = self.finish.parameters(s, lane);
@@ -228,7 +228,7 @@ impl Depthwise<'_> {
                 if is_plain {
                     let v = s.add(sums[i], bias);
                     let v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-                    if streams { s.stream(self.y.add(at), v) } else { s.store(self.y.add(at), v) }
+                    s.put(self.y.add(at), v, self.finish.streams);
                 } else {
                     self.finish.store(s, sums[i], (bias, slopes), self.y, at, valid);
                 }

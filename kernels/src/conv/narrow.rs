@@ -86,14 +86,13 @@ impl Narrow<'_> {
             let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
             let (bias, slopes) = self.finish.parameters(s, 0);
             let valid = s.first(self.valid, 0);
-            let streams = S::STREAMS && self.finish.streams;
             if is_plain {
                 for i in 0..I {
                     let v = s.add(sums[i], bias);
                     let to = self.y.add(y + i * self.out_strides.col);
                     let v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
                     let v = s.select(valid, v, s.zero());
-                    if streams { s.stream(to, v) } else { s.store(to, v) }
+                    s.put(to, v, self.finish.streams);
                 }
                 return;
             }

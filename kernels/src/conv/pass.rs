@@ -9,7 +9,7 @@ use super::planes::Planes;
 use super::tile::{ROWS, Run};
 use super::{Blocking, Layout, Options};
 use crate::reference::conv::CHUNK;
-use crate::stream::streams;
+use crate::stream;
 use crate::{Dims, LANES, blocks};
 use std::ops::Range;
 
@@ -93,8 +93,8 @@ pub(super) struct Pass {
     pub band_images: usize,
     pub band_rows: usize,
     pub most_vectors: usize,
-    /// Whether outputs are streamed however few they are.
-    pub always_streams: bool,
+    /// Elements of the output from which on it is streamed.
+    pub streamed_from: usize,
     /// Where each step of a planar pass reads, from a pixel's first tap on.
     pub offsets: Vec<usize>,
     /// For the others, stretches of steps that read neighbours: with a list of steps the compiler spilled the sums.
@@ -143,7 +143,7 @@ impl Pass {
             band_images: 1,
             band_rows: band_rows.min(rows.count),
             most_vectors: vectors.max(1),
-            always_streams: options.blocking.is_some(),
+            streamed_from: stream::least(options),
             offsets: Vec::new(),
             runs: Vec::new(),
             chunks: Vec::new(),
@@ -258,9 +258,10 @@ impl Pass {
         if self.copy && !self.narrow { self.gic.min(LANES) } else { LANES }
     }
 
-    /// Whether to write outputs past the caches, where each is written at once, whole lines of them.
-    pub fn streams(&self, y: &[f32], pre: Option<&[f32]>) -> bool {
-        self.out_layout == Layout::Blocked && !self.scatter && streams(y, pre, self.always_streams)
+    /// Whether to write outputs past the caches: whole lines, each of which is written once, without sums of a chunk before.
+    pub fn streams_output(&self, y: &[f32], pre: Option<&[f32]>) -> bool {
+        let is_once = self.out_layout == Layout::Blocked && !self.scatter && self.chunks.len() <= 1;
+        is_once && stream::streams(y, pre, self.streamed_from)
     }
 
     /// Whether inputs and outputs come from memory, each once: it pays to ask for them ahead of time.

@@ -79,7 +79,7 @@ impl Pass {
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
-        let streams = self.streams(y, pre.as_deref());
+        let streams = self.streams_output(y, pre.as_deref());
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         if self.depthwise && !self.planar {
             let shared =

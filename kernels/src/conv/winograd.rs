@@ -25,7 +25,7 @@ use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
 use crate::reference::winograd::Variant;
-use crate::stream::streams;
+use crate::stream;
 use crate::task::part;
 use crate::threads::{Shared, for_each_stage, for_each_task, most_threads};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
@@ -69,8 +69,8 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
-    /// Whether outputs are streamed however few they are.
-    always_streams: bool,
+    /// Elements of the output from which on it is streamed.
+    streamed_from: usize,
     /// Tiles in a thread's block.
     tiles: usize,
     /// Tiles in a block that threads share.
@@ -134,7 +134,7 @@ impl Winograd {
         let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
         let (input, output) = (s.input(), s.output());
         let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
-        let (tiles, shared_tiles, always_streams) = (1, 1, options.blocking.is_some());
+        let (tiles, shared_tiles, streamed_from) = (1, 1, stream::least(options));
         let mut plan = Winograd {
             variant,
             input,
@@ -143,7 +143,7 @@ impl Winograd {
             images,
             pad_top,
             pad_left,
-            always_streams,
+            streamed_from,
             tiles,
             shared_tiles,
             block_len,
@@ -325,7 +325,7 @@ impl Winograd {
         );
         let fits = |p: Option<&[f32]>| p.is_none_or(|p| p.len() == 1 || p.len() == self.output.c);
         assert!(fits(bias) && fits(slopes));
-        let streams = streams(y, pre.as_deref(), self.always_streams);
+        let streams = stream::streams(y, pre.as_deref(), self.streamed_from);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre, streams };
         if self.is_first() {

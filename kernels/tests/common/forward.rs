@@ -60,10 +60,12 @@ pub fn check_variations(
         let mut packed = Buffer::zeroed(plan.packed_len());
         plan.pack(w, &mut packed).unwrap();
         let run = |packed: &[f32], epilogue: Epilogue| {
-            let mut y = Buffer::from_slice(&vec![f32::NAN; options.output.len(&d)]);
+            // With forced blocks outputs are streamed, but not to where lines do not begin.
+            let first = if threads == 2 { 1 } else { 0 };
+            let mut y = Buffer::from_slice(&vec![f32::NAN; first + options.output.len(&d)]);
             let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
-            with_threads(threads, || plan.run(&x, packed, epilogue, &mut y, &mut workspace)).unwrap();
-            plain_of(&y)
+            with_threads(threads, || plan.run(&x, packed, epilogue, &mut y[first..], &mut workspace)).unwrap();
+            plain_of(&y[first..])
         };
         assert_bits(&what, &run(&packed, Epilogue::None), &plain);
         assert_bits(&what, &run(&packed, Epilogue::Bias(&bias)), &pre);

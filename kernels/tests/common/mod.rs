@@ -4,7 +4,14 @@
 pub mod forward;
 pub mod passes;
 
+use proptest::prelude::ProptestConfig;
 use rectify_kernels::{Buffer, Dims, LANES, blocks};
+
+/// So many cases of a property, or fewer where `PROPTEST_CASES` says so.
+pub fn cases(most: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: most.min(config.cases), ..config }
+}
 
 /// Where channel `c` of pixel `p` of image `n` stands in the blocked layout.
 fn at(d: &Dims, n: usize, c: usize, p: usize) -> usize {

@@ -84,6 +84,8 @@ impl Winograd {
             output: Dims { h: end - first, ..self.output },
             layouts: (Layout::Blocked, Layout::Blocked),
             images: 1,
+            // What a band computes is read at once.
+            streamed_from: usize::MAX,
             // Below the image nothing is read, whatever the padding.
             pad_top: (self.pad_top + top).saturating_sub(from),
             ..*self

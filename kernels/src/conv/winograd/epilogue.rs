@@ -21,8 +21,8 @@ pub(super) struct Epilogue<'a> {
     slopes: [f32; LANES],
 }
 
-/// Where a tile of outputs lies: as many rows and columns as the image has of it, `row` elements apart, and the lanes
-/// that have a channel, all if it is whole.
+/// Where a tile of outputs lies: as many rows and columns as the image has of it, rows `row` elements apart in the
+/// tensor, and the lanes that have a channel, all if it is whole.
 struct Tile<M> {
     rows: usize,
     cols: usize,
@@ -89,7 +89,7 @@ impl<'a> Epilogue<'a> {
     ) {
         let (at, r) = (self.at::<M>(place), s.register());
         let last = self.to(at);
-        // Of several parts, which are streamed together.
+        // A line of several registers is put together first, for it has to be streamed at once.
         let apart = S::STREAMS && !S::Register::STREAMS && last.streams;
         let to = if apart {
             To { y: rooms[0].ptr(), pre: last.pre.map(|_| rooms[1].ptr()), row: M * LANES, streams: false }
@@ -168,7 +168,7 @@ impl<'a> Epilogue<'a> {
         ((place.image * blocks(d.c) + self.block) * d.plane() + (place.row * d.w + place.col) * M) * LANES
     }
 
-    /// Where they are written that begin at an element.
+    /// Where the outputs from an element on are written.
     #[inline(always)]
     fn to(&self, at: usize) -> To {
         let from = |tensor: Shared| tensor.ptr().wrapping_add(at);
@@ -199,7 +199,7 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Bias, shortcut and PReLU of a tile's outputs, which are the tensor's from element `at` on, from a lane on.
+    /// Bias, shortcut and PReLU of a part of a tile's outputs: from a lane on; in the tensor the tile begins at element `at`.
     ///
     /// # Safety
     /// The tile lies in the call's tensors, no other thread has it, and it fits where `to` points.
@@ -257,15 +257,7 @@ impl<K: Copy> Tile<K> {
     unsafe fn store<S: Lanes<M = K>, const M: usize>(&self, s: S, y: &[[S::V; M]; M], p: *mut f32, to: &To) {
         // SAFETY: the caller's promise.
         unsafe {
-            if S::STREAMS && to.streams {
-                for (r, line) in y.iter().enumerate().take(self.rows) {
-                    for (c, &v) in line.iter().enumerate().take(self.cols) {
-                        s.stream(p.add(r * to.row + c * LANES), s.select(self.valid, v, s.zero()));
-                    }
-                }
-                return;
-            }
-            if self.rows == M && self.cols == M && self.is_whole {
+            if self.rows == M && self.cols == M && self.is_whole && !to.streams {
                 for (r, line) in y.iter().enumerate() {
                     for (c, &v) in line.iter().enumerate() {
                         s.store(p.add(r * to.row + c * LANES), v);
@@ -275,7 +267,7 @@ impl<K: Copy> Tile<K> {
             }
             for (r, line) in y.iter().enumerate().take(self.rows) {
                 for (c, &v) in line.iter().enumerate().take(self.cols) {
-                    s.store(p.add(r * to.row + c * LANES), s.select(self.valid, v, s.zero()));
+                    s.put(p.add(r * to.row + c * LANES), s.select(self.valid, v, s.zero()), to.streams);
                 }
             }
         }
