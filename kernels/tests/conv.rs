@@ -187,6 +187,9 @@ fn edges() {
         square(3, 16, 13, 31, 1, 2, 0),
         square(2, 20, 9, 24, 2, 1, 0),
         square(1, 2, 13, 70, 5, 1, 2),
+        // Planes of whole lines.
+        square(2, 3, 8, 20, 3, 1, 1),
+        square(2, 9, 4, 12, 1, 1, 0),
         ConvShape { groups: 2, ..square(2, 32, 6, 64, 3, 1, 1) },
         ConvShape { groups: 3, ..square(2, 9, 6, 15, 3, 2, 1) },
         ConvShape { groups: 2, ..square(1, 40, 6, 36, 3, 1, 1) },

@@ -6,16 +6,16 @@
 // Channels and vectors of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod strips;
+
 use super::Layout;
 use super::band::Finish;
 use super::pass::{Pass, Strides};
-use crate::{Kernel, LANES, Simd};
+use crate::{Buffer, Kernel, LANES, Simd};
 use std::ops::Range;
 
 /// Vectors of pixels of the widest tile.
 const VECTORS: usize = 4;
-/// Rows of a depthwise strip.
-const ROWS: usize = 4;
 /// How far ahead a pass that reads the tensor itself asks for its planes: elements.
 const AHEAD: usize = 8 * LANES;
 
@@ -99,7 +99,7 @@ impl Planar<'_> {
             let valid = if block + 1 == self.pass.out_blocks() { self.valid } else { LANES };
             let place = Place { x, y: y + block * self.out_strides.block, pixels, block, valid };
             // The tiles of few registers take longer than their stores.
-            if self.pass.out_layout == Layout::Nchw && S::TILE_VECTORS > 1 {
+            if self.pass.out_layout == Layout::Nchw && S::TILE_VECTORS > 1 && !self.finish.streams {
                 ask(s, self.y.wrapping_add(place.y + pixels), self.out_strides.block / LANES, valid);
             }
             // SAFETY: the caller's promise.
@@ -147,76 +147,6 @@ impl Planar<'_> {
         }
     }
 
-    /// Depthwise, plane by plane, some rows at a time: a weight is broadcast once for all of them.
-    #[inline(always)]
-    unsafe fn strips<S: Simd>(&self, s: S) {
-        let (cols, planes) = (self.pass.cols.count, self.pass.planes());
-        let whole = cols.div_ceil(LANES);
-        let most = if S::TILE_VECTORS >= VECTORS { VECTORS } else { 1 };
-        for plane in 0..self.images * self.valid {
-            let (image, lane) = (plane / self.valid, plane % self.valid);
-            let (x, y) = (image * self.in_strides.image, image * self.out_strides.image);
-            let (x, y) = (x + lane * planes.channel, y + lane * self.out_strides.block / LANES);
-            let mut row = 0;
-            while row < self.rows {
-                let rows = if self.rows - row >= ROWS { ROWS } else { 1 };
-                for (start, vectors) in super::tile::parts(whole, whole.div_ceil(most)) {
-                    let start = start * LANES;
-                    let x = x + row * self.pass.rows.in_step * self.in_strides.row + start;
-                    let pixels = (cols - start).min(vectors * LANES);
-                    let place = Place { x, y: y + row * self.out_strides.row + start, pixels, block: 0, valid: 1 };
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        match (rows, vectors) {
-                            (ROWS, 1) => self.strip::<S, ROWS, 1>(s, lane, place),
-                            (ROWS, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 2>(s, lane, place),
-                            (ROWS, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 3>(s, lane, place),
-                            (ROWS, _) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, VECTORS>(s, lane, place),
-                            (_, 1) => self.strip::<S, 1, 1>(s, lane, place),
-                            (_, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 2>(s, lane, place),
-                            (_, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 3>(s, lane, place),
-                            _ if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, VECTORS>(s, lane, place),
-                            _ => {}
-                        }
-                    }
-                }
-                row += rows;
-            }
-        }
-    }
-
-    /// `R` rows of `V` vectors of one plane.
-    #[inline(always)]
-    unsafe fn strip<S: Simd, const R: usize, const V: usize>(&self, s: S, lane: usize, place: Place) {
-        let mut acc = [[s.zero(); V]; R];
-        let in_row = self.pass.rows.in_step * self.in_strides.row;
-        let x = self.x.wrapping_add(place.x);
-        let mut w = self.w.wrapping_add(lane);
-        let last = place.pixels - (V - 1) * LANES;
-        // SAFETY: the caller's promise.
-        unsafe {
-            for &offset in &self.pass.offsets {
-                let weight = s.broadcast(w);
-                for r in 0..R {
-                    for v in 0..V {
-                        acc[r][v] = s.fma(s.load(x.add(offset + r * in_row + v * LANES)), weight, acc[r][v]);
-                    }
-                }
-                w = w.wrapping_add(LANES);
-            }
-            let (bias, slope) = self.finish.parameter(lane);
-            let (bias, slope) = (s.splat(bias), s.splat(slope));
-            for r in 0..R {
-                for v in 0..V {
-                    let sum = s.add(acc[r][v], bias);
-                    let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
-                    let to = self.y.add(place.y + r * self.out_strides.row + v * LANES);
-                    if v + 1 < V || last == LANES { s.store(to, sum) } else { s.store_first(to, sum, last) }
-                }
-            }
-        }
-    }
-
     /// Channel by channel, each from its own plane.
     #[inline(always)]
     unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
@@ -261,29 +191,47 @@ impl Planar<'_> {
             }
             let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
             let is_whole = place.pixels > (V - 1) * LANES && first + O <= place.valid;
-            let last = place.pixels - (V - 1) * LANES;
             let is_nchw = self.pass.out_layout == Layout::Nchw;
             if is_nchw && is_plain && is_whole {
-                let plane = self.out_strides.block / LANES;
-                for o in 0..O {
-                    let (bias, slope) = self.finish.parameter(place.block * LANES + first + o);
-                    let (bias, slope) = (s.splat(bias), s.splat(slope));
-                    let to = self.y.add(place.y + (first + o) * plane);
-                    for v in 0..V {
-                        let sum = s.add(acc[o][v], bias);
-                        let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
-                        if v + 1 < V || last == LANES {
-                            s.store(to.add(v * LANES), sum);
-                        } else {
-                            s.store_first(to.add(v * LANES), sum, last);
-                        }
-                    }
-                }
-                return;
+                // Planes are whole lines; a band's rows need not begin with one.
+                return if self.finish.streams && self.y.add(place.y).addr().is_multiple_of(Buffer::ALIGN) {
+                    self.store_tile::<S, O, V, true>(s, &acc, place, first)
+                } else {
+                    self.store_tile::<S, O, V, false>(s, &acc, place, first)
+                };
             }
             put(s, &acc, sums, first);
             if is_nchw {
                 self.store_planes(s, place, sums, first..place.valid.min(first + O));
+            }
+        }
+    }
+
+    /// Bias, PReLU and the stores of a tile whose channels are all there, to their planes.
+    #[inline(always)]
+    unsafe fn store_tile<S: Simd, const O: usize, const V: usize, const STREAM: bool>(
+        &self,
+        s: S,
+        acc: &[[S::V; V]; O],
+        place: Place,
+        first: usize,
+    ) {
+        let (plane, last) = (self.out_strides.block / LANES, place.pixels - (V - 1) * LANES);
+        for o in 0..O {
+            // SAFETY: the caller's promise; if it streams, lines are whole.
+            unsafe {
+                let (bias, slope) = self.finish.parameter(place.block * LANES + first + o);
+                let (bias, slope) = (s.splat(bias), s.splat(slope));
+                let to = self.y.add(place.y + (first + o) * plane);
+                for v in 0..V {
+                    let sum = s.add(acc[o][v], bias);
+                    let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
+                    if v + 1 < V || last == LANES {
+                        s.put(to.add(v * LANES), sum, STREAM);
+                    } else {
+                        s.store_first(to.add(v * LANES), sum, last);
+                    }
+                }
             }
         }
     }
