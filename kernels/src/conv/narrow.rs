@@ -91,8 +91,7 @@ impl Narrow<'_> {
                     let v = s.add(sums[i], bias);
                     let to = self.y.add(y + i * self.out_strides.col);
                     let v = s.select(s.gt(v, s.zero()), v, s.mul(slopes, v));
-                    let v = s.select(valid, v, s.zero());
-                    s.put(to, v, self.finish.streams);
+                    s.put(to, s.select(valid, v, s.zero()), self.finish.streams);
                 }
                 return;
             }

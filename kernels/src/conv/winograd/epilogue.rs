@@ -88,9 +88,9 @@ impl<'a> Epilogue<'a> {
         Rooms(rooms): &mut Rooms,
     ) {
         let (at, r) = (self.at::<M>(place), s.register());
-        let last = self.to(at);
+        let last = self.to::<S>(at);
         // A line of several registers is put together first, for it has to be streamed at once.
-        let apart = S::STREAMS && !S::Register::STREAMS && last.streams;
+        let apart = last.streams && !S::Register::STREAMS;
         let to = if apart {
             To { y: rooms[0].ptr(), pre: last.pre.map(|_| rooms[1].ptr()), row: M * LANES, streams: false }
         } else {
@@ -156,7 +156,7 @@ impl<'a> Epilogue<'a> {
                 for (i, v) in y.as_flattened_mut().iter_mut().enumerate() {
                     *v = r.load(outputs.add(i * LANES));
                 }
-                self.finish(r, &mut y, &tile, lane, at, self.to(at).lane(lane));
+                self.finish(r, &mut y, &tile, lane, at, self.to::<S>(at).lane(lane));
             }
         }
     }
@@ -170,13 +170,13 @@ impl<'a> Epilogue<'a> {
 
     /// Where the outputs from an element on are written.
     #[inline(always)]
-    fn to(&self, at: usize) -> To {
+    fn to<S: Simd>(&self, at: usize) -> To {
         let from = |tensor: Shared| tensor.ptr().wrapping_add(at);
         To {
             y: from(self.call.y),
             pre: self.call.pre.map(from),
             row: self.output.w * LANES,
-            streams: self.call.streams,
+            streams: S::STREAMS && self.call.streams,
         }
     }
 
