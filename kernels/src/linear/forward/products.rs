@@ -22,7 +22,7 @@ const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
 /// Images whose chunk stays in the first level beside the weights of a tile.
-const IMAGES: usize = 16;
+const IMAGES: usize = 8;
 
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
 pub(super) struct Task<'a> {
