@@ -11,8 +11,9 @@ use std::ops::Range;
 const CHAINS: usize = 1 << 13;
 /// Vectors of inputs that a thread works on at least: shorter stretches of a row are read slowly.
 const LEAST: usize = 16;
-/// Outputs that a chain takes up between a load and a store.
+/// Outputs that a chain takes up between a load and a store, and where their weights would not stay in registers.
 const OUTPUTS: usize = 8;
+const FEW_OUTPUTS: usize = 4;
 
 /// Gradient with respect to the input: `dx = Wᵀ·dy`.
 #[derive(Debug, Clone)]
@@ -89,8 +90,10 @@ impl Kernel for Strip<'_> {
             let end = outputs.min(first + CHUNK);
             let mut output = first;
             while output < end {
-                let height = if end - output >= OUTPUTS { OUTPUTS } else { 1 };
+                let most = if S::TILE_VECTORS >= 4 { OUTPUTS } else { FEW_OUTPUTS };
+                let height = if end - output >= most { most } else { 1 };
                 match height {
+                    FEW_OUTPUTS => self.outputs::<S, FEW_OUTPUTS>(s, output, output == first),
                     OUTPUTS => self.outputs::<S, OUTPUTS>(s, output, output == first),
                     _ => self.outputs::<S, 1>(s, output, output == first),
                 }
