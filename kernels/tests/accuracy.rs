@@ -97,7 +97,7 @@ fn a_first_layer_keeps_its_documented_bound() {
     }
 }
 
-const VARIANTS: [Variant; 3] = [Variant::F4x3, Variant::F2x3, Variant::F3x2];
+const VARIANTS: [Variant; 4] = [Variant::F4x3, Variant::F2x3, Variant::F4x2, Variant::F3x2];
 
 /// The magnitudes of a transform's coefficients, row by row, from what it does to unit vectors.
 fn coefficients(from: usize, line: impl Fn(&[f64]) -> Vec<f64>) -> Vec<Vec<f64>> {

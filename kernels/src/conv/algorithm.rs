@@ -22,7 +22,7 @@ pub enum Algorithm {
     Auto,
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
-    /// F(4×4, 3×3) or, for 2×2 kernels, F(3×3, 2×2), or its adjoint for the gradient of the weights, in the order of
+    /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
     /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6. A forward pass takes stride 2 in both
     /// directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four channels, 7×7:
     /// F(4×4, …) of its phases.
@@ -64,7 +64,8 @@ impl Algorithm {
             (2, 4) => Variant::F4x4S2,
             (2, 5) => Variant::F4x5S2,
             (2, _) => Variant::F4x3S2,
-            (_, 2) => Variant::F3x2,
+            (_, 2) if accurate => Variant::F3x2,
+            (_, 2) => Variant::F4x2,
             _ if accurate => Variant::F2x3,
             _ => Variant::F4x3,
         };

@@ -142,9 +142,11 @@ impl Body<'_> {
         match self.plan.variant {
             Variant::F4x3 if is_whole => isa.dispatch(Part(self, Input::<F4x3, 6, 4>(blocks, stretch, PhantomData))),
             Variant::F2x3 if is_whole => isa.dispatch(Part(self, Input::<F2x3, 4, 2>(blocks, stretch, PhantomData))),
+            Variant::F4x2 if is_whole => isa.dispatch(Part(self, Input::<F4x2, 5, 4>(blocks, stretch, PhantomData))),
             Variant::F3x2 if is_whole => isa.dispatch(Part(self, Input::<F3x2, 4, 3>(blocks, stretch, PhantomData))),
             Variant::F4x3 => isa.dispatch(Part(self, EdgeInput::<F4x3>(blocks, stretch, PhantomData))),
             Variant::F2x3 => isa.dispatch(Part(self, EdgeInput::<F2x3>(blocks, stretch, PhantomData))),
+            Variant::F4x2 => isa.dispatch(Part(self, EdgeInput::<F4x2>(blocks, stretch, PhantomData))),
             Variant::F3x2 => isa.dispatch(Part(self, EdgeInput::<F3x2>(blocks, stretch, PhantomData))),
             Variant::F4x3S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 4>(blocks, stretch, PhantomData))),
             Variant::F4x4S2 => isa.dispatch(Part(self, Phases::<F4x2, 5, 5>(blocks, stretch, PhantomData))),
@@ -159,6 +161,7 @@ impl Body<'_> {
         match (self.plan.variant, stretch.is_whole()) {
             (Variant::F4x3, false) => isa.dispatch(Part(self, EdgeOutput::<F4x3, 4>(panel, stretch, PhantomData))),
             (Variant::F2x3, false) => isa.dispatch(Part(self, EdgeOutput::<F2x3, 2>(panel, stretch, PhantomData))),
+            (Variant::F4x2, false) => isa.dispatch(Part(self, EdgeOutput::<F4x2, 4>(panel, stretch, PhantomData))),
             (Variant::F3x2, false) => isa.dispatch(Part(self, EdgeOutput::<F3x2, 3>(panel, stretch, PhantomData))),
             (Variant::F4x3 | Variant::F4x5S2, _) => {
                 isa.dispatch(Part(self, Output::<F4x3, 6, 4>(panel, stretch, PhantomData)));
@@ -167,7 +170,7 @@ impl Body<'_> {
             (Variant::F3x2 | Variant::F3x3S2, _) => {
                 isa.dispatch(Part(self, Output::<F3x2, 4, 3>(panel, stretch, PhantomData)));
             }
-            (Variant::F4x3S2 | Variant::F4x4S2, _) => {
+            (Variant::F4x2 | Variant::F4x3S2 | Variant::F4x4S2, _) => {
                 isa.dispatch(Part(self, Output::<F4x2, 5, 4>(panel, stretch, PhantomData)));
             }
             (Variant::F4x7S2, _) => {}

@@ -6,7 +6,7 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
-use super::transform::{F2x3, F3x2, F4x3, Line};
+use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
 use crate::reference::winograd::{Matrix, Variant};
 use crate::{LANES, Lanes};
 use std::marker::PhantomData;
@@ -136,6 +136,7 @@ macro_rules! axis {
 
 axis!(F4x3: 6, 4; 1: 3, 2: 4, 3: 5);
 axis!(F2x3: 4, 2; 1: 3);
+axis!(F4x2: 5, 4; 1: 2, 2: 3, 3: 4);
 axis!(F3x2: 4, 3; 1: 2, 2: 3);
 
 const INPUT: usize = Transform::Input as usize;

@@ -64,7 +64,7 @@ impl Kernel for Pack<'_> {
             Variant::F4x3 => self.transform::<S, F4x3, 6, 3>(s),
             Variant::F2x3 => self.transform::<S, F2x3, 4, 3>(s),
             Variant::F3x2 | Variant::F3x3S2 => self.transform::<S, F3x2, 4, 2>(s),
-            Variant::F4x3S2 | Variant::F4x4S2 => self.transform::<S, F4x2, 5, 2>(s),
+            Variant::F4x2 | Variant::F4x3S2 | Variant::F4x4S2 => self.transform::<S, F4x2, 5, 2>(s),
             Variant::F4x5S2 => self.transform::<S, F4x3, 6, 3>(s),
             Variant::F4x7S2 => self.transform::<S, F4x4, 7, 4>(s),
         }

@@ -16,7 +16,7 @@ pub(super) struct F4x3;
 pub(super) struct F2x3;
 /// F(3×3, 2×2).
 pub(super) struct F3x2;
-/// F(4×4, 2×2), of the phases of a stride.
+/// F(4×4, 2×2), of the phases of a stride too.
 pub(super) struct F4x2;
 
 /// F(4×4, 4×4), of the phases of a stride.
@@ -219,12 +219,18 @@ impl Line<3, 3> for F3x2 {
     }
 }
 
+impl F4x2 {
+    /// Half the reciprocal difference of the squares of its points, and the scales of the points in `G`.
+    const HALF: f64 = 0.5 / (P2 as f64 - Q2 as f64);
+    const SCALE: f64 = Self::HALF / P as f64;
+    const SCALE2: f64 = Self::HALF / Q as f64;
+}
+
 impl Line<2, 5> for F4x2 {
     #[inline(always)]
     fn line<S: Lanes>(s: S, g: [S::V; 2]) -> [S::V; 5] {
-        const HALF: f64 = 0.5 / (P2 as f64 - Q2 as f64);
-        const SCALE: f64 = HALF / P as f64;
-        const SCALE2: f64 = HALF / Q as f64;
+        const SCALE: f64 = F4x2::SCALE;
+        const SCALE2: f64 = F4x2::SCALE2;
         let c = |x: f64| s.splat(x as f32);
         let (even, even2) = (s.mul(c(SCALE), g[0]), s.mul(c(SCALE2), g[0]));
         let (minus, minus2) = (s.mul(c(-SCALE), g[0]), s.mul(c(-SCALE2), g[0]));
@@ -271,6 +277,35 @@ impl Line<5, 4> for F4x2 {
             s.fma(s.splat(Q), difference2, s.mul(s.splat(P), difference)),
             s.fma(s.splat(Q2), sum2, s.mul(s.splat(P2), sum)),
             s.fma(s.splat(P2 * P), difference, s.fma(s.splat(Q2 * Q), difference2, m[4])),
+        ]
+    }
+}
+
+impl Line<4, 5> for F4x2 {
+    #[inline(always)]
+    fn line<S: Lanes>(s: S, d: [S::V; 4]) -> [S::V; 5] {
+        let (p2, q2) = (s.splat(P2), s.splat(Q2));
+        let (even, odd) = (s.fma(p2, d[2], d[0]), s.fma(p2, d[3], d[1]));
+        let (even2, odd2) = (s.fma(q2, d[2], d[0]), s.fma(q2, d[3], d[1]));
+        [
+            s.fma(s.splat(P), odd, even),
+            s.fma(s.splat(-P), odd, even),
+            s.fma(s.splat(Q), odd2, even2),
+            s.fma(s.splat(-Q), odd2, even2),
+            d[3],
+        ]
+    }
+}
+
+impl Line<5, 2> for F4x2 {
+    #[inline(always)]
+    fn line<S: Lanes>(s: S, m: [S::V; 5]) -> [S::V; 2] {
+        let c = |x: f64| s.splat(x as f32);
+        let (sum, difference) = (s.add(m[0], m[1]), s.sub(m[0], m[1]));
+        let (sum2, difference2) = (s.add(m[2], m[3]), s.sub(m[2], m[3]));
+        [
+            s.fma(c(Self::SCALE), difference, s.mul(c(-Self::SCALE2), difference2)),
+            s.fma(c(Self::HALF), s.sub(sum, sum2), m[4]),
         ]
     }
 }

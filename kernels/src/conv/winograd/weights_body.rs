@@ -4,7 +4,7 @@ use super::Geometry;
 use super::edges::{Axis, Transform};
 use super::order::{Order, Stretch};
 use super::spread::{Source, Spread, gather_tile};
-use super::transform::{F2x3, F3x2, F4x3, Line};
+use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
 use super::weights::{Share, Weights};
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{Ahead, ROWS, Run, accumulate, parts};
@@ -157,6 +157,7 @@ impl Body<'_> {
             Stage::Gather(unit, outs) => match self.plan.variant() {
                 Variant::F4x3 => isa.dispatch(Part(self, Gather::<F4x3, 6, 3>(unit, outs.clone(), PhantomData))),
                 Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, outs.clone(), PhantomData))),
+                Variant::F4x2 => isa.dispatch(Part(self, Gather::<F4x2, 5, 2>(unit, outs.clone(), PhantomData))),
                 Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, outs.clone(), PhantomData))),
                 _ => {} // `check_gradient`: no plan has a stride.
             },
@@ -192,12 +193,15 @@ impl Body<'_> {
         match (self.plan.variant(), tiles.stretch.is_whole()) {
             (Variant::F4x3, true) if is_input => isa.dispatch(Part(self, Whole::<F4x3, 6, 6>(tiles, PhantomData))),
             (Variant::F2x3, true) if is_input => isa.dispatch(Part(self, Whole::<F2x3, 4, 4>(tiles, PhantomData))),
+            (Variant::F4x2, true) if is_input => isa.dispatch(Part(self, Whole::<F4x2, 5, 5>(tiles, PhantomData))),
             (Variant::F3x2, true) if is_input => isa.dispatch(Part(self, Whole::<F3x2, 4, 4>(tiles, PhantomData))),
             (Variant::F4x3, true) => isa.dispatch(Part(self, Whole::<F4x3, 4, 6>(tiles, PhantomData))),
             (Variant::F2x3, true) => isa.dispatch(Part(self, Whole::<F2x3, 2, 4>(tiles, PhantomData))),
+            (Variant::F4x2, true) => isa.dispatch(Part(self, Whole::<F4x2, 4, 5>(tiles, PhantomData))),
             (Variant::F3x2, true) => isa.dispatch(Part(self, Whole::<F3x2, 3, 4>(tiles, PhantomData))),
             (Variant::F4x3, false) => isa.dispatch(Part(self, Edges::<F4x3>(tiles, which, PhantomData))),
             (Variant::F2x3, false) => isa.dispatch(Part(self, Edges::<F2x3>(tiles, which, PhantomData))),
+            (Variant::F4x2, false) => isa.dispatch(Part(self, Edges::<F4x2>(tiles, which, PhantomData))),
             (Variant::F3x2, false) => isa.dispatch(Part(self, Edges::<F3x2>(tiles, which, PhantomData))),
             _ => {} // As above.
         }

@@ -7,6 +7,7 @@
 //! multiply-add for each of the others that are not.
 
 use super::Variant;
+use super::variant::{P, Q, SCALES};
 use num_traits::Float;
 
 /// Positions along an axis of the largest edge.
@@ -37,6 +38,7 @@ impl Variant {
         const A: f64 = std::f64::consts::SQRT_2;
         match self {
             Variant::F4x3 => [(0.0, 1.0), (A, 1.0 / 6.0), (-A, 1.0 / 6.0), (1.0 / A, -2.0 / 3.0)],
+            Variant::F4x2 => [(P, SCALES[0]), (-P, -SCALES[0]), (Q, -SCALES[1]), (-Q, SCALES[1])],
             _ => [(0.0, 1.0), (1.0, 0.5), (-1.0, 0.5), (0.0, 0.0)],
         }
     }

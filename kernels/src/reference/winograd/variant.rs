@@ -2,10 +2,13 @@
 
 use num_traits::Float;
 
-/// The points ±11/8 and ±7/16 of the two-tap kernels of a stride. Their powers are exact in `f32`; errors are half those
+/// The points ±11/8 and ±7/16 of two-tap kernels in tiles of four outputs. Their powers are exact in `f32`; errors are half those
 /// that ±√2 and ±√2/2 give there.
-const P: f64 = 1.375;
-const Q: f64 = 0.4375;
+pub(super) const P: f64 = 1.375;
+pub(super) const Q: f64 = 0.4375;
+/// Of all their weights half the reciprocal difference of squares, and of the points the scales in `G`.
+const HALF: f64 = 0.5 / (P * P - Q * Q);
+pub(super) const SCALES: [f64; 2] = [HALF / P, HALF / Q];
 /// The points ±7/4, ±7/8 and ±5/16 of the four-tap kernels of a stride. Their powers and the coefficients of their
 /// transforms are exact in `f32`; of such points these round least but for a few hundredths.
 pub(crate) const THREE: [f64; 3] = [1.75, 0.875, 0.3125];
@@ -17,7 +20,9 @@ pub enum Variant {
     F4x3,
     /// F(2×2, 3×3): 16 products where the direct sum takes 36; rounds less than F(4×4, 3×3).
     F2x3,
-    /// F(3×3, 2×2): 16 products where the direct sum takes 36.
+    /// F(4×4, 2×2): 25 products where the direct sum takes 64.
+    F4x2,
+    /// F(3×3, 2×2): 16 products where the direct sum takes 36; rounds less than F(4×4, 2×2).
     F3x2,
     /// F(4×4, 3×3) with stride 2: 81 products where the direct sum takes 144.
     F4x3S2,
@@ -34,9 +39,10 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 8] = [
+    pub const ALL: [Variant; 9] = [
         Variant::F4x3,
         Variant::F2x3,
+        Variant::F4x2,
         Variant::F3x2,
         Variant::F4x3S2,
         Variant::F3x3S2,
@@ -48,16 +54,16 @@ impl Variant {
     /// Rows and columns of the tile of outputs.
     pub const fn m(self) -> usize {
         match self {
-            Variant::F4x3 | Variant::F4x3S2 | Variant::F4x4S2 | Variant::F4x5S2 | Variant::F4x7S2 => 4,
             Variant::F2x3 => 2,
             Variant::F3x2 | Variant::F3x3S2 => 3,
+            _ => 4,
         }
     }
 
     /// Rows and columns of the kernel.
     pub const fn r(self) -> usize {
         match self {
-            Variant::F3x2 => 2,
+            Variant::F4x2 | Variant::F3x2 => 2,
             Variant::F4x3 | Variant::F2x3 | Variant::F4x3S2 | Variant::F3x3S2 => 3,
             Variant::F4x4S2 => 4,
             Variant::F4x5S2 => 5,
@@ -68,7 +74,7 @@ impl Variant {
     /// The stride, of rows and of columns.
     pub const fn stride(self) -> usize {
         match self {
-            Variant::F4x3 | Variant::F2x3 | Variant::F3x2 => 1,
+            Variant::F4x3 | Variant::F2x3 | Variant::F4x2 | Variant::F3x2 => 1,
             Variant::F4x3S2 | Variant::F3x3S2 | Variant::F4x4S2 | Variant::F4x5S2 | Variant::F4x7S2 => 2,
         }
     }
@@ -112,7 +118,7 @@ impl Variant {
                 vec![g[0], c(0.5).mul_add(g[1], even), c(-0.5).mul_add(g[1], even), g[2]]
             }
             (5, _) => {
-                let (scale, scale2) = (0.5 / (P * P - Q * Q) / P, 0.5 / (P * P - Q * Q) / Q);
+                let [scale, scale2] = SCALES;
                 let (even, even2) = (c(scale) * g[0], c(scale2) * g[0]);
                 vec![
                     c(P * scale).mul_add(g[1], even),
@@ -266,6 +272,17 @@ impl Variant {
                 ]
             }
             Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
+            Variant::F4x2 => {
+                let (even, odd) = (c(P * P).mul_add(d[2], d[0]), c(P * P).mul_add(d[3], d[1]));
+                let (even2, odd2) = (c(Q * Q).mul_add(d[2], d[0]), c(Q * Q).mul_add(d[3], d[1]));
+                vec![
+                    c(P).mul_add(odd, even),
+                    c(-P).mul_add(odd, even),
+                    c(Q).mul_add(odd2, even2),
+                    c(-Q).mul_add(odd2, even2),
+                    d[3],
+                ]
+            }
             Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
             _ => Vec::new(),
         }
@@ -287,6 +304,12 @@ impl Variant {
                 ]
             }
             Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
+            Variant::F4x2 => {
+                let (sum, difference) = (m[0] + m[1], m[0] - m[1]);
+                let (sum2, difference2) = (m[2] + m[3], m[2] - m[3]);
+                let [scale, scale2] = SCALES;
+                vec![c(scale).mul_add(difference, c(-scale2) * difference2), c(HALF).mul_add(sum - sum2, m[4])]
+            }
             Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
             _ => Vec::new(),
         }
