@@ -24,6 +24,7 @@ mod weights_together;
 use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
+use crate::isa::order_streams;
 use crate::reference::winograd::Variant;
 use crate::stream;
 use crate::task::part;
@@ -55,6 +56,9 @@ const STREAMED: usize = 1 << 23;
 const FAR: usize = 1 << 19;
 /// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
 const FARTHEST: usize = 3 << 20;
+/// Elements of packed weights from which on they are streamed: 4 MiB. A training step packs them anew, and what the third cache
+/// had of them is gone by then: to wait for it took half the time.
+const PACKED: usize = 1 << 20;
 /// Blocks a thread from which on it does not matter whether threads get equally many.
 const EVEN: usize = 8;
 
@@ -69,7 +73,7 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
-    /// Elements of the output from which on it is streamed.
+    /// Elements of the output from which on it is streamed, and packed weights where they are fewer than [`PACKED`].
     streamed_from: usize,
     /// Tiles in a thread's block.
     tiles: usize,
@@ -219,11 +223,13 @@ impl Winograd {
     /// Transforms and lays out weights.
     pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
         use rayon::prelude::*;
+        let streams = stream::streams(packed, None, self.streamed_from.min(PACKED));
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
             let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
-            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weights, packed });
+            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weights, packed, streams });
+            order_streams();
         });
     }
 

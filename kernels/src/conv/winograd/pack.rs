@@ -42,7 +42,13 @@ pub(super) struct Pack<'a> {
     pub weights: Oihw<'a>,
     /// `[position][depth][16]`, and what follows. What has no weight becomes zero.
     pub packed: &'a mut [f32],
+    /// Whether it is streamed; its lines are whole then.
+    pub streams: bool,
 }
+
+/// A line for each position.
+#[repr(align(64))]
+struct Positions<const N: usize>([[[f32; LANES]; N]; N]);
 
 /// How the kernels of a phase lie.
 #[derive(Clone, Copy)]
@@ -186,6 +192,7 @@ impl Pack<'_> {
         lines: &[[f32; LANES]; LINES + 1],
     ) {
         let packed = self.packed.as_chunks_mut::<LANES>().0;
+        let mut u = Positions([[[0.0; LANES]; N]; N]);
         for (c, first) in channels.zip((0..).step_by(self.weights.len())) {
             let mut from = phase.taps;
             for tap in from.as_flattened_mut() {
@@ -193,18 +200,22 @@ impl Pack<'_> {
             }
             for part in 0..S::PARTS {
                 let (r, at) = (s.register(), part * S::Register::WIDTH);
-                let u = spread_taps::<S::Register, T, N, R>(r, lines, &from, at);
-                for i in 0..phase.reach[0] {
-                    for j in 0..phase.reach[1] {
-                        let (first, block) = phase.lines[i][j];
-                        let line = &mut packed[first + c / LANES * block + c % LANES];
-                        // Stores to as many streams as there are positions would wait, one after the other.
-                        if part == 0 {
-                            s.prefetch(line.as_ptr().wrapping_add(AHEAD * LANES));
-                        }
-                        // SAFETY: a line has as many lanes as all parts.
-                        unsafe { r.store(line.as_mut_ptr().add(at), u[i][j]) };
+                let taps = spread_taps::<S::Register, T, N, R>(r, lines, &from, at);
+                for (line, &v) in u.0.as_flattened_mut().iter_mut().zip(taps.as_flattened()) {
+                    // SAFETY: a line has as many lanes as all parts.
+                    unsafe { r.store(line.as_mut_ptr().add(at), v) };
+                }
+            }
+            for i in 0..phase.reach[0] {
+                for j in 0..phase.reach[1] {
+                    let (first, block) = phase.lines[i][j];
+                    let line = &mut packed[first + c / LANES * block + c % LANES];
+                    // Stores to as many streams as there are positions would wait, one after the other.
+                    if !self.streams {
+                        s.prefetch(line.as_ptr().wrapping_add(AHEAD * LANES));
                     }
+                    // SAFETY: a line, which is whole where it is streamed.
+                    unsafe { s.put(line.as_mut_ptr(), s.vector(&u.0[i][j]), self.streams) };
                 }
             }
         }
