@@ -37,7 +37,7 @@ fn layers_are_printed_with_their_figures() {
     assert!(row(&text, "conv3_2").last().unwrap().starts_with("winograd-f4x3-"));
     assert_eq!(row(&text, "spp")[1..], ["spp", "7", "3", "2", "1", "32256", "126"]);
     assert!(text.contains("\n178032072 parameters, 679.1 MiB\n1.906e10 multiplications an image\n"));
-    let kernels = |args: &[&str]| row(&success(args), "conv2_1").iter().filter(|w| w.contains("-f3x2-")).count();
+    let kernels = |args: &[&str]| row(&success(args), "conv2_1").iter().filter(|w| w.contains("-f4x2-")).count();
     assert_eq!((kernels(&["model", "e14"]), kernels(&["model", "e14", "--backward"])), (1, 2));
 }
 

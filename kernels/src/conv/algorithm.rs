@@ -118,8 +118,7 @@ impl Algorithm {
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
-/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth, the
-/// accurate variant too.
+/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth.
 fn auto(s: &ConvShape) -> Option<Variant> {
     if s.ic < LEAST_CHANNELS {
         return None;
@@ -138,11 +137,10 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
 
 fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
     let between_blocks = |v: &Variant| *v != Variant::F4x7S2 && winograd::check(*v, s).is_ok();
-    let mut best = (direct, None);
-    // The less accurate of those that serve a kernel come first.
+    let mut best = (0.9 * direct, None);
     for variant in Variant::ALL.into_iter().filter(between_blocks) {
         let cost = winograd(variant, s);
-        if cost < 0.9 * best.0 {
+        if cost < best.0 {
             best = (cost, Some(variant));
         }
     }
@@ -195,17 +193,19 @@ fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     image(variant, s, variant.n()) * (products + transforms) + whole * 10.0 * products / BATCH
 }
 
-/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions.
+/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions, whose transforms
+/// take longer, though.
 fn image(variant: Variant, s: &ConvShape, each: usize) -> f64 {
+    const EDGE: f64 = 0.5;
     let axis = |size: usize| {
         let last = match size % variant.m() {
-            0 => 0,
-            k if variant.has_edges() => variant.finite(k) + 1,
-            _ => each,
+            0 => 0.0,
+            k if variant.has_edges() => (variant.finite(k) + 1) as f64 + EDGE,
+            _ => each as f64,
         };
-        size / variant.m() * each + last
+        (size / variant.m() * each) as f64 + last
     };
-    axis(s.oh()) as f64 * axis(s.ow()) as f64
+    axis(s.oh()) * axis(s.ow())
 }
 
 impl std::fmt::Display for Algorithm {

@@ -228,7 +228,15 @@ impl Winograd {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
             let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
-            isa.dispatch(Pack { variant: self.variant, depth: self.depth(), channels, lanes, weights, packed, streams });
+            isa.dispatch(Pack {
+                variant: self.variant,
+                depth: self.depth(),
+                channels,
+                lanes,
+                weights,
+                packed,
+                streams,
+            });
             order_streams();
         });
     }
