@@ -222,6 +222,27 @@ fn a_stride_may_be_as_large_as_it_likes() {
     }
 }
 
+/// Tensors of a pixel whose padding has as many as no memory holds: a plan is refused, or its workspace has room for what its
+/// kernel spans, whatever the product is in 64 bits.
+#[test]
+fn padding_is_as_large_as_memory_at_most() {
+    for distance in (0..60).map(|power| 1usize << power) {
+        let square = ConvShape { oc: 1 << 12, ..ConvShape::square(1, 1, 1, 1, 2, 1, 0) };
+        let s =
+            ConvShape { dilation_h: distance, dilation_w: distance, pad_top: distance, pad_left: distance, ..square };
+        let options = Options { algorithm: Algorithm::Direct, ..Options::default() };
+        let plans = [
+            (Forward::new(Isa::Portable, &s, &options).map(|plan| plan.workspace_len(1)), s.ic),
+            (BackwardData::new(Isa::Portable, &s, &options).map(|plan| plan.workspace_len(1)), s.oc),
+        ];
+        for (len, channels) in plans {
+            let span = channels as u128 * (distance as u128 + 1).pow(2);
+            assert!(distance > 1 << 10 || len.is_ok(), "{s:?}: {len:?}");
+            assert!(len.as_ref().is_ok_and(|&len| len as u128 >= span) || len.is_err(), "{s:?}: {len:?}, not {span}");
+        }
+    }
+}
+
 /// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes without a
 /// channel, a last tile that overlaps; taps that are not neighbours.
 #[test]
