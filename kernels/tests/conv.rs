@@ -58,7 +58,7 @@ fn winograd_weights_by_chunks_of_tiles() {
     for s in [
         ConvShape::square(3, 5, 26, 9, 3, 1, 1),
         ConvShape::square(6, 17, 28, 33, 3, 1, 1),
-        ConvShape::square(4, 3, 19, 18, 2, 1, 0),
+        ConvShape::square(12, 3, 19, 18, 2, 1, 0),
         ConvShape::square(1, 150, 9, 70, 3, 1, 1),
     ] {
         let (x, dy) = (noise(s.input().plain_len(), 1), noise(s.output().plain_len(), 5));
@@ -139,6 +139,7 @@ fn winograd_edges() {
         ConvShape { iw: 11, ..square(3, 17, 12, 20, 3, 1, 1) },
         ConvShape { iw: 9, ..square(3, 17, 8, 20, 2, 1, 0) },
         ConvShape { iw: 7, ..square(3, 17, 9, 20, 2, 1, 0) },
+        ConvShape { iw: 8, ..square(3, 17, 11, 20, 2, 1, 0) },
         // Images of a row, of a column, of a pixel.
         ConvShape { iw: 30, ..square(3, 17, 1, 20, 3, 1, 1) },
         ConvShape { iw: 2, ..square(3, 17, 30, 20, 3, 1, 1) },
@@ -231,12 +232,17 @@ fn padding_is_as_large_as_memory_at_most() {
         let s =
             ConvShape { dilation_h: distance, dilation_w: distance, pad_top: distance, pad_left: distance, ..square };
         let options = Options { algorithm: Algorithm::Direct, ..Options::default() };
+        let nchw = Options { input: Layout::Nchw, ..options };
+        // Two outputs as far apart.
+        let strided =
+            ConvShape { stride_h: distance, stride_w: distance, pad_bottom: distance, pad_right: distance, ..s };
         let plans = [
             (Forward::new(Isa::Portable, &s, &options).map(|plan| plan.workspace_len(1)), s.ic),
+            (Forward::new(Isa::Portable, &strided, &nchw).map(|plan| plan.workspace_len(1)), s.ic),
             (BackwardData::new(Isa::Portable, &s, &options).map(|plan| plan.workspace_len(1)), s.oc),
         ];
         for (len, channels) in plans {
-            let span = channels as u128 * (distance as u128 + 1).pow(2);
+            let span = (channels as u128).saturating_mul((distance as u128 + 1).pow(2));
             assert!(distance > 1 << 10 || len.is_ok(), "{s:?}: {len:?}");
             assert!(len.as_ref().is_ok_and(|&len| len as u128 >= span) || len.is_err(), "{s:?}: {len:?}, not {span}");
         }

@@ -10,7 +10,7 @@ use crate::{ConvShape, Error, LANES, blocks};
 /// Errors are relative to the largest output, with standard-normal inputs and He-initialised weights of up to 512
 /// channels; for the gradient of the weights, to the largest of them, with standard-normal inputs and output gradients.
 /// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
-/// over the tile. Winograd's transformed inputs are up to 20 times as large as the inputs, in tiles of three rows and columns of
+/// over the tile. Winograd's transformed inputs are up to 22 times as large as the inputs, in tiles of three rows and columns of
 /// outputs at an edge 33 times, those of 7×7 kernels up to 90 times: within a factor of some
 /// hundred of the largest `f32` its sums overflow before the direct ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -118,12 +118,16 @@ impl Algorithm {
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
-/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth.
+/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that
+/// is taken which is cheapest but for reading the weights, which the images of a batch share.
 fn auto(s: &ConvShape) -> Option<Variant> {
     if s.ic < LEAST_CHANNELS {
         return None;
     }
-    cheapest(s, direct_cost(s), winograd_cost)
+    let (cost, variant) = cheapest(s, winograd_cost)?;
+    let whole = whole(variant) * whole(variant);
+    let cost = cost + whole as f64 * weights_cost(whole * s.ic * s.oc);
+    (cost < 0.9 * direct_cost(s)).then_some(variant)
 }
 
 /// The same for the gradient of the weights, in products of a channel by a block of channels.
@@ -132,19 +136,21 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
         return None;
     }
     let direct = (s.kh * s.kw) as f64 * (s.oh() as f64 * s.ow() as f64) * (s.ic * blocks(s.oc)) as f64;
-    cheapest(s, direct, winograd_weights_cost)
+    let (cost, variant) = cheapest(s, winograd_weights_cost)?;
+    (cost < 0.9 * direct).then_some(variant)
 }
 
-fn cheapest(s: &ConvShape, direct: f64, winograd: impl Fn(Variant, &ConvShape) -> f64) -> Option<Variant> {
+/// The variant of least cost of those that serve a shape between blocked tensors.
+fn cheapest(s: &ConvShape, cost: impl Fn(Variant, &ConvShape) -> f64) -> Option<(f64, Variant)> {
     let between_blocks = |v: &Variant| *v != Variant::F4x7S2 && winograd::check(*v, s).is_ok();
-    let mut best = (0.9 * direct, None);
-    for variant in Variant::ALL.into_iter().filter(between_blocks) {
-        let cost = winograd(variant, s);
-        if cost < best.0 {
-            best = (cost, Some(variant));
-        }
-    }
-    best.1
+    let costs = Variant::ALL.into_iter().filter(between_blocks).map(|variant| (cost(variant, s), variant));
+    costs.min_by(|a, b| a.0.total_cmp(&b.0))
+}
+
+/// Products of a tile along an axis. With a stride the sums of a position go over phases too, so that there are more products
+/// than positions.
+fn whole(variant: Variant) -> usize {
+    (0..variant.n()).map(|i| variant.phases(i)).sum()
 }
 
 /// What it costs to read the weights, in products of each of them: something beyond the second cache. A single small image
@@ -160,16 +166,13 @@ fn direct_cost(s: &ConvShape) -> f64 {
     taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(taps * s.ic * s.oc))
 }
 
-/// The same with fewer products, but a transform for each block of input and of output channels. With a stride the sums of
-/// a position go over phases too, so that there are more products than positions.
+/// The same with fewer products, but a transform for each block of input and of output channels; without reading the weights.
 fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
-    let whole = (0..variant.n()).map(|i| variant.phases(i)).sum::<usize>();
-    let (products, positions) = (image(variant, s, whole), image(variant, s, variant.n()));
+    let (products, positions) = (image(variant, s, whole(variant)), image(variant, s, variant.n()));
     // The phases of a stride are read from the same lines.
     let transform = if variant.stride() > 1 { 11.0 } else { 12.0 };
     let (input, output) = (products * transform / s.oc as f64, positions * transform / s.ic as f64);
-    let whole = whole * whole;
-    products + input + output + whole as f64 * weights_cost(whole * s.ic * s.oc)
+    products + input + output
 }
 
 /// Cost of a first layer, in products of a channel by a block of channels: beside them a transform for each block of output
@@ -193,10 +196,11 @@ fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     image(variant, s, variant.n()) * (products + transforms) + whole * 10.0 * products / BATCH
 }
 
-/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions, whose transforms
-/// take longer, though.
+/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions. Its transforms take
+/// longer, though, as if it had a part of one more along the axis: images of 6×6 and 9×9 are 10 to 30 % faster in whole tiles of
+/// F(3×3, 2×2) than in as many positions of F(4×4, 2×2).
 fn image(variant: Variant, s: &ConvShape, each: usize) -> f64 {
-    const EDGE: f64 = 0.5;
+    const EDGE: f64 = 0.25;
     let axis = |size: usize| {
         let last = match size % variant.m() {
             0 => 0.0,
@@ -218,5 +222,30 @@ impl std::str::FromStr for Algorithm {
     type Err = Error;
     fn from_str(text: &str) -> Result<Algorithm, Error> {
         Algorithm::ALL.into_iter().find(|a| a.name() == text).ok_or_else(|| Error::UnknownAlgorithm(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where Winograd begins to pay, and where a smaller tile does: for one image and for many ([`weights_cost`], [`image`]).
+    #[test]
+    fn auto_takes_what_was_measured_to_be_fastest() {
+        let auto =
+            |channels, side, kernel| auto(&ConvShape::square(1, channels, side + kernel - 1, channels, kernel, 1, 0));
+        for (channels, side, kernel, want) in [
+            (256, 3, 3, Some(Variant::F4x3)),
+            (512, 7, 3, Some(Variant::F4x3)),
+            (16, 2, 3, None),
+            (256, 14, 3, Some(Variant::F4x3)),
+            (64, 6, 2, Some(Variant::F3x2)),
+            (256, 9, 2, Some(Variant::F3x2)),
+            (256, 17, 2, Some(Variant::F4x2)),
+            (128, 35, 2, Some(Variant::F4x2)),
+            (256, 14, 1, None),
+        ] {
+            assert_eq!(auto(channels, side, kernel), want, "{channels} channels, {side}×{side}, {kernel}×{kernel}");
+        }
     }
 }

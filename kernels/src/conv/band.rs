@@ -150,7 +150,7 @@ impl Band<'_> {
         let panels = parts(blocks.len(), blocks.len().div_ceil(most));
         let (a, b) = (&self.in_strides, &self.out_strides);
         let (in_row, in_col) = (self.pass.rows.in_step * a.row, self.pass.cols.in_step * a.col);
-        let is_streamed = self.pass.is_streamed();
+        let is_far = self.pass.is_far();
         // Outputs that are asked for: none that need not be there.
         let asked = if S::STREAMS && self.finish.streams { 0..0 } else { blocks.clone() };
         let (mut image, mut row, mut col) = (0, 0, 0);
@@ -179,7 +179,7 @@ impl Band<'_> {
                     }
                 }
             }
-            if is_streamed {
+            if is_far {
                 // Of the next tiles; beyond a row's end it is in vain.
                 for i in 0..ROWS {
                     let (x, y) = (x[i].wrapping_add(2 * ROWS * in_col), self.y.wrapping_add(y[i] + ROWS * b.col));

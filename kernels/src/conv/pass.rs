@@ -156,7 +156,7 @@ impl Pass {
         }
         pass.band_rows = pass.band_rows.max(1);
         pass.walk();
-        if options.blocking.is_none() && !pass.planar && pass.is_streamed() && pass.k <= SHORT {
+        if options.blocking.is_none() && !pass.planar && pass.is_far() && pass.k <= SHORT {
             pass.most_vectors = 1;
         }
         pass
@@ -270,7 +270,7 @@ impl Pass {
     }
 
     /// Whether inputs and outputs come from memory, each once: it pays to ask for them ahead of time.
-    pub fn is_streamed(&self) -> bool {
+    pub fn is_far(&self) -> bool {
         let taps = self.rows.taps.len() * self.cols.taps.len();
         taps == 1 && !self.copy && self.input.blocked_len().saturating_add(self.output.blocked_len()) > NEAR
     }

@@ -24,7 +24,6 @@ mod weights_together;
 use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
-use crate::isa::order_streams;
 use crate::reference::winograd::Variant;
 use crate::stream;
 use crate::task::part;
@@ -33,7 +32,6 @@ use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use order::{Order, Place, Stretch};
 pub(super) use pack::Oihw;
-use pack::Pack;
 use phases::Depth;
 use std::ops::Range;
 pub(super) use weights::Weights;
@@ -49,16 +47,13 @@ const READ: usize = 8;
 /// Elements that a block's transformed inputs should have at most: 8 MiB, a part of the third cache.
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
-const STREAMED: usize = 1 << 23;
+const UNCACHED: usize = 1 << 23;
 /// Elements of packed weights beyond which they are asked for ahead of time: 2 MiB. The second cache does not hold them beside
 /// the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took up to a
 /// fifth longer without.
 const FAR: usize = 1 << 19;
 /// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
 const FARTHEST: usize = 3 << 20;
-/// Elements of packed weights from which on they are streamed: 4 MiB. A training step packs them anew, and what the third cache
-/// had of them is gone by then: to wait for it took half the time.
-const PACKED: usize = 1 << 20;
 /// Blocks a thread from which on it does not matter whether threads get equally many.
 const EVEN: usize = 8;
 
@@ -73,7 +68,7 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
-    /// Elements of the output from which on it is streamed, and packed weights where they are fewer than [`PACKED`].
+    /// Elements of the output from which on it is streamed.
     streamed_from: usize,
     /// Tiles in a thread's block.
     tiles: usize,
@@ -201,8 +196,8 @@ impl Winograd {
     }
 
     /// Whether the weights come from memory each time that they are used.
-    fn is_streamed(&self) -> bool {
-        self.packed_len() > STREAMED
+    fn is_uncached(&self) -> bool {
+        self.packed_len() > UNCACHED
     }
 
     /// Whether weights come from so far that it pays to ask for them ahead of time.
@@ -218,27 +213,6 @@ impl Winograd {
     /// Elements of the packed weights, `[oc / 16][position][depth][16]`.
     pub fn packed_len(&self) -> usize {
         self.out_blocks().saturating_mul(self.block_len)
-    }
-
-    /// Transforms and lays out weights.
-    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
-        use rayon::prelude::*;
-        let streams = stream::streams(packed, None, self.streamed_from.min(PACKED));
-        packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
-            let first = block * LANES;
-            let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
-            let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
-            isa.dispatch(Pack {
-                variant: self.variant,
-                depth: self.depth(),
-                channels,
-                lanes,
-                weights,
-                packed,
-                streams,
-            });
-            order_streams();
-        });
     }
 
     /// The name of the kernel.
@@ -262,7 +236,7 @@ impl Winograd {
             count = count.next_multiple_of(threads).min(total);
         }
         let tiles = total.div_ceil(count);
-        (threads == 1 || tiles >= FEWEST && !self.is_streamed()).then_some(tiles)
+        (threads == 1 || tiles >= FEWEST && !self.is_uncached()).then_some(tiles)
     }
 
     /// Into how many panels of output channels, and each into how many parts of a block's tiles, so many threads cut what they

@@ -11,7 +11,7 @@ use std::ops::Range;
 const CHAINS: usize = 1 << 13;
 /// Vectors of inputs that a thread works on at least: shorter stretches of a row are read slowly.
 const LEAST: usize = 16;
-/// Outputs that a chain takes up between a load and a store, and where their weights would not stay in registers.
+/// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in registers.
 const OUTPUTS: usize = 8;
 const FEW_OUTPUTS: usize = 4;
 

@@ -43,7 +43,7 @@ impl Winograd {
         if self.images * bands < super::EVEN * threads {
             bands = (self.images * bands).next_multiple_of(threads).div_ceil(self.images.max(1)).min(rows);
         }
-        let shared = self.images * bands < threads || self.is_streamed() && self.images < 2 * threads;
+        let shared = self.images * bands < threads || self.is_uncached() && self.images < 2 * threads;
         (threads == 1 || !shared).then(|| rows.div_ceil(bands.max(1)).max(1))
     }
 

@@ -171,9 +171,13 @@ mod tests {
     /// Every tile of a block has one place, and those with a position are neighbours.
     #[test]
     fn tiles_with_a_position_are_neighbours() {
-        for (variant, [ih, iw]) in
-            [(Variant::F4x3, [14, 9]), (Variant::F4x3, [8, 3]), (Variant::F3x2, [3, 9]), (Variant::F4x3S2, [14, 14])]
-        {
+        for (variant, [ih, iw]) in [
+            (Variant::F4x3, [14, 9]),
+            (Variant::F4x3, [8, 3]),
+            (Variant::F3x2, [3, 9]),
+            (Variant::F4x2, [6, 8]),
+            (Variant::F4x3S2, [14, 14]),
+        ] {
             let s = ConvShape { iw, ..ConvShape::square(3, 16, ih, 16, variant.r(), variant.stride(), 1) };
             let plan = Winograd::new(variant, &s, &Options::default());
             let ((rows, cols), total) = (plan.grid(), plan.total());

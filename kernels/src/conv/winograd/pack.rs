@@ -3,10 +3,13 @@
 // Positions and taps are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+use super::Winograd;
 use super::phases::Depth;
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
+use crate::isa::order_streams;
 use crate::reference::winograd::Variant;
-use crate::{Kernel, LANES, Lanes, Simd};
+use crate::stream::streams;
+use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// Lines of taps that are brought together at a time, of as many channels as they hold.
@@ -17,6 +20,9 @@ const ABSENT: usize = LINES;
 const AHEAD: usize = 4;
 /// Phases of the largest stride.
 const PHASES: usize = 4;
+/// Elements of packed weights from which on they are written past the caches: 4 MiB. A training step packs them anew, and what
+/// the third cache had of them is gone by then: to wait for it took half the time.
+const LARGE: usize = 1 << 20;
 
 /// OIHW weights as the convolution that is packed reads them, which may be the gradient's, with the channels exchanged and
 /// the kernels turned round.
@@ -31,19 +37,38 @@ pub(in crate::conv) struct Oihw<'a> {
     pub turned: bool,
 }
 
+impl Winograd {
+    /// Transforms and lays out weights.
+    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
+        use rayon::prelude::*;
+        let depth = self.depth();
+        // What is cleared first is in the cache already.
+        let streams = !depth.is_padded() && streams(packed, None, self.streamed_from.min(LARGE));
+        packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
+            let first = block * LANES;
+            let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
+            let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
+            isa.dispatch(Pack { variant: self.variant, depth, channels, lanes, weights, packed, streams });
+            if streams {
+                order_streams();
+            }
+        });
+    }
+}
+
 /// One block of output channels. The sums are those of [`Variant::kernel`], in its order.
-pub(super) struct Pack<'a> {
-    pub variant: Variant,
-    pub depth: Depth,
+struct Pack<'a> {
+    variant: Variant,
+    depth: Depth,
     /// Input channels, and output channels that the block has.
-    pub channels: usize,
-    pub lanes: usize,
+    channels: usize,
+    lanes: usize,
     /// From the block's first output channel on.
-    pub weights: Oihw<'a>,
+    weights: Oihw<'a>,
     /// `[position][depth][16]`, and what follows. What has no weight becomes zero.
-    pub packed: &'a mut [f32],
+    packed: &'a mut [f32],
     /// Whether it is streamed; its lines are whole then.
-    pub streams: bool,
+    streams: bool,
 }
 
 /// A line for each position.
@@ -192,7 +217,7 @@ impl Pack<'_> {
         lines: &[[f32; LANES]; LINES + 1],
     ) {
         let packed = self.packed.as_chunks_mut::<LANES>().0;
-        let mut u = Positions([[[0.0; LANES]; N]; N]);
+        let (mut u, streams) = (Positions([[[0.0; LANES]; N]; N]), S::STREAMS && self.streams);
         for (c, first) in channels.zip((0..).step_by(self.weights.len())) {
             let mut from = phase.taps;
             for tap in from.as_flattened_mut() {
@@ -211,11 +236,11 @@ impl Pack<'_> {
                     let (first, block) = phase.lines[i][j];
                     let line = &mut packed[first + c / LANES * block + c % LANES];
                     // Stores to as many streams as there are positions would wait, one after the other.
-                    if !self.streams {
+                    if !streams {
                         s.prefetch(line.as_ptr().wrapping_add(AHEAD * LANES));
                     }
                     // SAFETY: a line, which is whole where it is streamed.
-                    unsafe { s.put(line.as_mut_ptr(), s.vector(&u.0[i][j]), self.streams) };
+                    unsafe { s.put(line.as_mut_ptr(), s.vector(&u.0[i][j]), streams) };
                 }
             }
         }

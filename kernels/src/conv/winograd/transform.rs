@@ -229,16 +229,14 @@ impl F4x2 {
 impl Line<2, 5> for F4x2 {
     #[inline(always)]
     fn line<S: Lanes>(s: S, g: [S::V; 2]) -> [S::V; 5] {
-        const SCALE: f64 = F4x2::SCALE;
-        const SCALE2: f64 = F4x2::SCALE2;
         let c = |x: f64| s.splat(x as f32);
-        let (even, even2) = (s.mul(c(SCALE), g[0]), s.mul(c(SCALE2), g[0]));
-        let (minus, minus2) = (s.mul(c(-SCALE), g[0]), s.mul(c(-SCALE2), g[0]));
+        let (even, even2) = (s.mul(c(Self::SCALE), g[0]), s.mul(c(Self::SCALE2), g[0]));
+        let (minus, minus2) = (s.mul(c(-Self::SCALE), g[0]), s.mul(c(-Self::SCALE2), g[0]));
         [
-            s.fma(c(P as f64 * SCALE), g[1], even),
-            s.fma(c(P as f64 * SCALE), g[1], minus),
-            s.fma(c(-Q as f64 * SCALE2), g[1], minus2),
-            s.fma(c(-Q as f64 * SCALE2), g[1], even2),
+            s.fma(c(P as f64 * Self::SCALE), g[1], even),
+            s.fma(c(P as f64 * Self::SCALE), g[1], minus),
+            s.fma(c(-Q as f64 * Self::SCALE2), g[1], minus2),
+            s.fma(c(-Q as f64 * Self::SCALE2), g[1], even2),
             g[1],
         ]
     }

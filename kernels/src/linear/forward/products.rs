@@ -199,15 +199,14 @@ impl Task<'_> {
                         } else if most_images::<S>() == 8 {
                             match (images, fetched) {
                                 (8, 2) => self.tile::<S, OUTPUTS, 8, 2>(s, tile),
-                                (8, 1) => self.tile::<S, OUTPUTS, 8, 1>(s, tile),
                                 (8, _) => self.tile::<S, OUTPUTS, 8, 0>(s, tile),
-                                (7, 1) => self.tile::<S, OUTPUTS, 7, 1>(s, tile),
+                                (7, 2) => self.tile::<S, OUTPUTS, 7, 2>(s, tile),
                                 (7, _) => self.tile::<S, OUTPUTS, 7, 0>(s, tile),
-                                (6, 1) => self.tile::<S, OUTPUTS, 6, 1>(s, tile),
+                                (6, 2) => self.tile::<S, OUTPUTS, 6, 2>(s, tile),
                                 (6, _) => self.tile::<S, OUTPUTS, 6, 0>(s, tile),
-                                (5, 1) => self.tile::<S, OUTPUTS, 5, 1>(s, tile),
+                                (5, 2) => self.tile::<S, OUTPUTS, 5, 2>(s, tile),
                                 (5, _) => self.tile::<S, OUTPUTS, 5, 0>(s, tile),
-                                (4, 1) => self.tile::<S, OUTPUTS, 4, 1>(s, tile),
+                                (_, 2) => self.tile::<S, OUTPUTS, 4, 2>(s, tile),
                                 _ => self.tile::<S, OUTPUTS, 4, 0>(s, tile),
                             }
                         } else {

@@ -6,7 +6,7 @@ use num_traits::Float;
 /// that ±√2 and ±√2/2 give there.
 pub(super) const P: f64 = 1.375;
 pub(super) const Q: f64 = 0.4375;
-/// Of all their weights half the reciprocal difference of squares, and of the points the scales in `G`.
+/// Half the reciprocal difference of the squares of these points, and the scales of the points in `G`.
 const HALF: f64 = 0.5 / (P * P - Q * Q);
 pub(super) const SCALES: [f64; 2] = [HALF / P, HALF / Q];
 /// The points ±7/4, ±7/8 and ±5/16 of the four-tap kernels of a stride. Their powers and the coefficients of their
