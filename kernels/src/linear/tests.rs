@@ -87,11 +87,12 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
-    // The forward pass takes two outputs and up to eight images a tile, eight images a chunk and 64 outputs a task.
+    // The forward pass takes two outputs and up to eight images a tile, twelve or eight images a chunk and 64 outputs a task.
     for (n, c, outputs) in [
         (1, 4700, 19),
         (3, 2047, 18),
         (8, 2049, 17),
+        (12, 700, 70),
         (15, 4608, 5),
         (7, 530, 300),
         (16, 1040, 147),

@@ -21,7 +21,9 @@ const AHEAD: usize = 256;
 const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
-/// Images whose chunk stays in the first level beside the weights of a tile.
+/// Images whose chunk stays in the first level beside the weights of a tile, and how many are taken at a time of more than
+/// these: a tile, for which the weights come from the second level.
+const NEAR: usize = 12;
 const IMAGES: usize = 8;
 
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
@@ -170,7 +172,7 @@ impl Task<'_> {
     #[inline(always)]
     fn many<S: Simd>(&mut self, s: S, first: usize, len: usize) {
         let (n, inputs) = (self.shape.n, self.shape.inputs());
-        let groups = n.div_ceil(IMAGES);
+        let groups = if n <= NEAR { 1 } else { n.div_ceil(IMAGES) };
         // What comes next: the same rows' next chunk, at the end the next task's first.
         let (down, right) = if first + CHUNK < inputs { (0, first + CHUNK) } else { (self.rows, 0) };
         let next = self.weights.as_ptr().wrapping_add((self.top + down) * inputs + right);
@@ -203,11 +205,13 @@ impl Task<'_> {
                                 (7, 2) => self.tile::<S, OUTPUTS, 7, 2>(s, tile),
                                 (7, _) => self.tile::<S, OUTPUTS, 7, 0>(s, tile),
                                 (6, 2) => self.tile::<S, OUTPUTS, 6, 2>(s, tile),
+                                (6, 1) => self.tile::<S, OUTPUTS, 6, 1>(s, tile),
                                 (6, _) => self.tile::<S, OUTPUTS, 6, 0>(s, tile),
                                 (5, 2) => self.tile::<S, OUTPUTS, 5, 2>(s, tile),
+                                (5, 1) => self.tile::<S, OUTPUTS, 5, 1>(s, tile),
                                 (5, _) => self.tile::<S, OUTPUTS, 5, 0>(s, tile),
-                                (_, 2) => self.tile::<S, OUTPUTS, 4, 2>(s, tile),
-                                _ => self.tile::<S, OUTPUTS, 4, 0>(s, tile),
+                                // Of nine images.
+                                _ => self.tile::<S, OUTPUTS, 4, 1>(s, tile),
                             }
                         } else {
                             match (images, fetched) {
