@@ -48,7 +48,8 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`, and a multiple of 64 bytes if these are sixteen. Before
-    /// another thread reads them, this one needs a store fence (`sfence`), which the tasks of this crate's passes and of packing end with.
+    /// another thread reads them, this one needs a store fence (`sfence`), which the tasks of this crate's passes and of packing
+    /// end with.
     #[inline(always)]
     unsafe fn stream(self, p: *mut f32, v: Self::V) {
         // SAFETY: the caller's promise.

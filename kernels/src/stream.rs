@@ -1,4 +1,5 @@
-//! Which outputs of convolutions, and which packed weights, are written past the caches ([`Lanes::stream`](crate::Lanes::stream)).
+//! Which outputs of convolutions, and which packed weights, are written past the caches
+//! ([`Lanes::stream`](crate::Lanes::stream)).
 
 use crate::Buffer;
 use crate::conv::Options;
@@ -13,8 +14,8 @@ pub(crate) fn least(options: &Options) -> usize {
     if options.blocking.is_some() { 0 } else { LARGE }
 }
 
-/// Whether to stream these outputs of a pass, of one length, or packed weights: if they are at least so many, and their lines whole ones. Never
-/// where the fuzzer watches: it does not see such stores.
+/// Whether to stream these outputs of a pass, of one length, or packed weights: if they are at least so many, and their lines
+/// whole ones. Never where the fuzzer watches: it does not see such stores.
 pub(crate) fn streams(y: &[f32], pre: Option<&[f32]>, least: usize) -> bool {
     let is_aligned = |x: &[f32]| x.as_ptr().addr().is_multiple_of(Buffer::ALIGN);
     !cfg!(fuzzing) && y.len() >= least && is_aligned(y) && pre.is_none_or(is_aligned)

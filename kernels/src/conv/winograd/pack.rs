@@ -8,8 +8,7 @@ use super::phases::Depth;
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use crate::isa::order_streams;
 use crate::reference::winograd::Variant;
-use crate::stream::streams;
-use crate::{Isa, Kernel, LANES, Lanes, Simd};
+use crate::{Isa, Kernel, LANES, Lanes, Simd, stream};
 use std::ops::Range;
 
 /// Lines of taps that are brought together at a time, of as many channels as they hold.
@@ -43,7 +42,7 @@ impl Winograd {
         use rayon::prelude::*;
         let depth = self.depth();
         // What is cleared first is in the cache already.
-        let streams = !depth.is_padded() && streams(packed, None, self.streamed_from.min(LARGE));
+        let streams = !depth.is_padded() && stream::streams(packed, None, self.streamed_from.min(LARGE));
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let first = block * LANES;
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));

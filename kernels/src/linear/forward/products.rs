@@ -21,8 +21,8 @@ const AHEAD: usize = 256;
 const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
-/// Images whose chunk stays in the first level beside the weights of a tile, and how many are taken at a time of more than
-/// these: a tile, for which the weights come from the second level.
+/// Images at most that walk a chunk together: theirs stays in the first level beside the weights of a tile. More go by so many
+/// at a time, which are a tile where the registers are many; each of them has the weights from the second level anew.
 const NEAR: usize = 12;
 const IMAGES: usize = 8;
 

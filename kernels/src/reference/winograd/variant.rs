@@ -54,9 +54,10 @@ impl Variant {
     /// Rows and columns of the tile of outputs.
     pub const fn m(self) -> usize {
         match self {
+            Variant::F4x3 | Variant::F4x2 => 4,
+            Variant::F4x3S2 | Variant::F4x4S2 | Variant::F4x5S2 | Variant::F4x7S2 => 4,
             Variant::F2x3 => 2,
             Variant::F3x2 | Variant::F3x3S2 => 3,
-            _ => 4,
         }
     }
 
