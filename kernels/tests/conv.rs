@@ -206,6 +206,18 @@ fn edges() {
     }
 }
 
+/// Tiles of few output channels have up to four vectors of pixels; those of a strided gradient, pixels that are not neighbours.
+#[test]
+fn few_channels_of_wide_images() {
+    for channels in 1..=5 {
+        for (iw, stride) in [(33, 1), (64, 1), (70, 1), (81, 2), (130, 2)] {
+            let s = ConvShape { ih: 4, iw, ..ConvShape::square(1, 17, 4, channels, 3, stride, 1) };
+            check(&s);
+            check(&ConvShape { ic: s.oc, oc: s.ic, ..s });
+        }
+    }
+}
+
 fn depthwise(n: usize, c: usize, ih: usize, iw: usize, k: usize, pad: usize) -> ConvShape {
     ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) }
 }

@@ -65,7 +65,11 @@ impl Kernel for Planar<'_> {
             // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
             return unsafe { self.strips(s) };
         }
-        let most = if pass.depthwise { VECTORS } else { S::TILE_VECTORS.min(2) };
+        let most = match (pass.depthwise, pass.out_blocks(), self.valid) {
+            (true, ..) => VECTORS,
+            (_, 1, channels @ 1..=4) => thin::<S>(channels),
+            _ => S::TILE_VECTORS.min(2),
+        };
         // Beyond its last vector a tensor may end; a copy does not.
         let whole = if pass.copy { cols.div_ceil(LANES) } else { cols / LANES };
         let mut sums = [[0.0; VECTORS * LANES]; LANES];
@@ -111,8 +115,10 @@ impl Planar<'_> {
                     (true, 3) => self.lanes::<S, 3, false>(s, place, sums),
                     (true, _) => self.lanes::<S, VECTORS, false>(s, place, sums),
                     (false, 0) => self.block::<S, 1, true>(s, place, sums),
-                    (false, 2) if S::TILE_VECTORS >= 2 => self.block::<S, 2, false>(s, place, sums),
-                    (false, _) => self.block::<S, 1, false>(s, place, sums),
+                    (false, 1) => self.block::<S, 1, false>(s, place, sums),
+                    (false, 2) => self.block::<S, 2, false>(s, place, sums),
+                    (false, 3) => self.block::<S, 3, false>(s, place, sums),
+                    (false, _) => self.block::<S, VECTORS, false>(s, place, sums),
                 }
             }
         }
@@ -134,7 +140,11 @@ impl Planar<'_> {
             unsafe {
                 let w = w.add(first);
                 match channels {
-                    1..=4 => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
+                    1 => self.tile::<S, 1, V, PART>(s, x, w, place, first, sums),
+                    2 if V <= thin::<S>(2) => self.tile::<S, 2, V, PART>(s, x, w, place, first, sums),
+                    3 if V <= thin::<S>(3) => self.tile::<S, 3, V, PART>(s, x, w, place, first, sums),
+                    4 if V <= thin::<S>(4) => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
+                    _ if V > S::TILE_VECTORS.min(2) => {}
                     _ if S::TILE_VECTORS == 1 => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
                     5..=8 => self.tile::<S, 8, V, PART>(s, x, w, place, first, sums),
                     _ => self.tile::<S, 12, V, PART>(s, x, w, place, first, sums),
@@ -277,7 +287,7 @@ impl Planar<'_> {
                 }
                 s.transpose(&mut rows);
                 for i in 0..LANES.min(place.pixels - start) {
-                    let at = place.y + (start + i) * LANES;
+                    let at = place.y + (start + i) * self.out_strides.col;
                     self.finish.store(s, rows[i], parameters, self.y, at, valid);
                 }
             }
@@ -318,6 +328,16 @@ impl Planar<'_> {
             w = w.wrapping_add(LANES);
         }
         chain
+    }
+}
+
+/// Vectors of pixels that the tile of one to four channels has: so many that their chains hide an FMA's latency, as
+/// far as the registers hold their sums.
+fn thin<S: Simd>(channels: usize) -> usize {
+    match (channels, S::TILE_VECTORS) {
+        (1, _) | (_, VECTORS..) => VECTORS,
+        (2, _) => 2,
+        _ => S::TILE_VECTORS.min(2),
     }
 }
 

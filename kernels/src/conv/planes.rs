@@ -36,17 +36,20 @@ impl Kernel for ToPlanes<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let (w, p) = (self.window, self.planes);
         let rows = inside(w.row, w.rows, w.dims.h);
-        for channel in 0..w.channels {
+        for (channel, plane) in self.to.chunks_exact_mut(p.channel).enumerate().take(w.channels) {
             let pad = self.pads.get(w.channel + channel).copied().unwrap_or(0.0);
-            for (r, line) in self.to[channel * p.channel..][..w.rows * p.row].chunks_exact_mut(p.row).enumerate() {
-                fill(s, line, pad);
-                if !rows.contains(&r) {
-                    continue;
-                }
-                let row = (w.row + r as isize) as usize * w.dims.w;
-                for (phase, line) in line.chunks_exact_mut(p.phase).enumerate() {
-                    let (cols, from) = columns(&w, &p, phase);
-                    let line = &mut line[cols];
+            for phase in 0..p.phases {
+                let (cols, from) = columns(&w, &p, phase);
+                for (r, line) in plane.chunks_exact_mut(p.row).enumerate().take(w.rows) {
+                    let line = &mut line[phase * p.phase..][..p.phase];
+                    if !rows.contains(&r) || cols.len() < p.phase {
+                        fill(s, line, pad);
+                    }
+                    if !rows.contains(&r) {
+                        continue;
+                    }
+                    let line = &mut line[cols.clone()];
+                    let row = (w.row + r as isize) as usize * w.dims.w;
                     match w.layout {
                         Layout::Nchw => {
                             let plane = (self.n * w.dims.c + w.channel + channel) * w.dims.plane();
