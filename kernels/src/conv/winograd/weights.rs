@@ -30,7 +30,7 @@ const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
-/// the other side's transforms are computed by each thread.
+/// the other side's transforms are computed by each thread. Half as many, if the other side has one.
 const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
@@ -83,8 +83,9 @@ impl Weights {
     }
 
     fn split(&self, threads: usize) -> Split {
-        let (most, n) = (self.forward.in_blocks().max(self.forward.out_blocks()), self.variant().n());
-        let rows = (threads / threads.min(most / WIDE).max(1)).clamp(1, n);
+        let (ins, outs, n) = (self.forward.in_blocks(), self.forward.out_blocks(), self.variant().n());
+        let (least, most) = (ins.min(outs), ins.max(outs));
+        let rows = (threads / threads.min(most / WIDE.min(2 * least)).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
