@@ -215,6 +215,8 @@ fn few_channels_of_wide_images() {
             check(&s);
             check(&ConvShape { ic: s.oc, oc: s.ic, ..s });
         }
+        // Classes of pixels that no tap reaches beside one that takes vectors of pixels.
+        check(&ConvShape::square(2, channels, 13, 40, 1, 2, 0));
     }
 }
 

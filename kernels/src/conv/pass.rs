@@ -23,9 +23,10 @@ const NEAR: usize = 1 << 21;
 /// Steps of a reduction up to which outputs that go to memory cost more than the products: they are written block by block. Four at a
 /// time took 1.87 ms where one takes 1.28 (12 to 56 channels of 320×180, Zen 4); at 64 steps a twentieth is left, at 256 nothing.
 const SHORT: usize = 24;
-/// Elements that the copy of a planar band should have at most: 1 MiB.
+/// Elements that the copy of a planar band should have at most: 1 MiB, as the second cache has.
 const PLANAR_BAND: usize = 1 << 18;
-/// Output rows that it should have, for each of the rows around it, which are copied twice.
+/// Output rows that a planar band should have for each row of outputs whose inputs it shares with the next, which are copied
+/// twice.
 const PLANAR_ROWS: usize = 8;
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
 const PLANAR_CHANNELS: usize = 8;
@@ -116,8 +117,9 @@ impl Pass {
         }
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let taps = rows.taps.len() * cols.taps.len();
-        let neighbours = cols.step == 1 || options.output == Layout::Blocked;
-        let planar = taps > 0 && neighbours && is_planar(options, depthwise, groups, goc, taps * gic);
+        // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
+        debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
+        let planar = taps > 0 && is_planar(options, depthwise, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -169,13 +171,14 @@ impl Pass {
     fn block(&mut self) {
         let (rows, cols) = (self.rows.count, self.cols.count);
         if self.planar && self.copy {
-            // The band's copy fills a part of the second cache; the rows around it are copied twice.
-            let line = self.planes().row * self.gic;
-            let most = PLANAR_BAND / line.max(1);
-            let fits = most.saturating_sub(self.rows.extent(1)) / self.rows.in_step + 1;
-            let around = self.rows.extent(1).saturating_sub(self.rows.in_step).div_ceil(self.rows.in_step);
-            let wanted = (PLANAR_ROWS * around).max(BAND_PIXELS.div_ceil(cols)).min(fits).max(BAND_ROWS).min(rows);
-            self.band_rows = rows.div_ceil(rows.div_ceil(wanted));
+            self.band_rows = 1;
+            let (first, step) = (self.rows.extent(1), self.rows.in_step);
+            let most = PLANAR_BAND / (self.planes().row * self.gic).max(1);
+            let fits = most.saturating_sub(first) / step + 1;
+            let shared = first.saturating_sub(step).div_ceil(step);
+            let wanted = (PLANAR_ROWS * shared).max(BAND_PIXELS.div_ceil(cols)).min(fits).max(BAND_ROWS).min(rows);
+            // Depthwise takes so many rows together.
+            self.band_rows = rows.div_ceil(rows.div_ceil(wanted)).next_multiple_of(BAND_ROWS).min(rows);
             return;
         }
         let wanted = BAND_PIXELS.div_ceil(cols).max(BAND_ROWS).min(rows);

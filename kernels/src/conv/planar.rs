@@ -1,6 +1,6 @@
 //! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise from or to NCHW.
 //!
-//! A tile is a few output channels by a few vectors of neighbouring pixels, all in registers: each step of the reduction
+//! A tile is a few output channels by a few vectors of the pass's neighbouring pixels, all in registers: each step of the reduction
 //! reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need not be transposed.
 
 // Channels and vectors of a tile are clearer as numbers.
@@ -96,7 +96,7 @@ impl Kernel for Planar<'_> {
 }
 
 impl Planar<'_> {
-    /// All channels of some neighbouring pixels: of so many vectors, or of a part of one where there are none.
+    /// All channels of some of the pass's neighbouring pixels: of so many vectors, or of a part of one where there are none.
     #[inline(always)]
     unsafe fn pixels<S: Simd>(&self, s: S, x: usize, y: usize, pixels: usize, vectors: usize, sums: &mut Sums) {
         for block in self.blocks.clone() {
@@ -144,7 +144,8 @@ impl Planar<'_> {
                     2 if V <= thin::<S>(2) => self.tile::<S, 2, V, PART>(s, x, w, place, first, sums),
                     3 if V <= thin::<S>(3) => self.tile::<S, 3, V, PART>(s, x, w, place, first, sums),
                     4 if V <= thin::<S>(4) => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
-                    _ if V > S::TILE_VECTORS.min(2) => {}
+                    // More channels have no tile so wide.
+                    _ if V > S::TILE_VECTORS.min(2) => debug_assert!(false, "{channels} channels by {V} vectors"),
                     _ if S::TILE_VECTORS == 1 => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
                     5..=8 => self.tile::<S, 8, V, PART>(s, x, w, place, first, sums),
                     _ => self.tile::<S, 12, V, PART>(s, x, w, place, first, sums),
@@ -333,6 +334,7 @@ impl Planar<'_> {
 
 /// Vectors of pixels that the tile of one to four channels has: so many that their chains hide an FMA's latency, as
 /// far as the registers hold their sums.
+#[inline(always)]
 fn thin<S: Simd>(channels: usize) -> usize {
     match (channels, S::TILE_VECTORS) {
         (1, _) | (_, VECTORS..) => VECTORS,

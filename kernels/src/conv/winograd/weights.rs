@@ -30,7 +30,8 @@ const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
-/// the other side's transforms are computed by each thread. Half as many, if the other side has one.
+/// the other side's transforms are computed by each thread. Half as many, if the other side has a single one
+/// and no thread goes without.
 const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
@@ -84,8 +85,9 @@ impl Weights {
 
     fn split(&self, threads: usize) -> Split {
         let (ins, outs, n) = (self.forward.in_blocks(), self.forward.out_blocks(), self.variant().n());
-        let (least, most) = (ins.min(outs), ins.max(outs));
-        let rows = (threads / threads.min(most / WIDE.min(2 * least)).max(1)).clamp(1, n);
+        let most = ins.max(outs);
+        let wide = if ins.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
+        let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
