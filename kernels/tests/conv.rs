@@ -206,17 +206,13 @@ fn edges() {
     }
 }
 
-/// Tiles of few output channels have up to four vectors of pixels; those of a strided gradient, pixels that are not neighbours.
+/// Tiles of few output channels have up to four vectors of pixels; a strided gradient's are beside classes that no tap reaches.
 #[test]
 fn few_channels_of_wide_images() {
-    for channels in 1..=5 {
-        for (iw, stride) in [(33, 1), (64, 1), (70, 1), (81, 2), (130, 2)] {
-            let s = ConvShape { ih: 4, iw, ..ConvShape::square(1, 17, 4, channels, 3, stride, 1) };
-            check(&s);
-            check(&ConvShape { ic: s.oc, oc: s.ic, ..s });
-        }
-        // Classes of pixels that no tap reaches beside one that takes vectors of pixels.
-        check(&ConvShape::square(2, channels, 13, 40, 1, 2, 0));
+    for (channels, (iw, stride)) in (1..=5).flat_map(|c| [(33, 1), (64, 1), (130, 2)].map(|wide| (c, wide))) {
+        let s = ConvShape { iw, ..ConvShape::square(1, 17, 3, channels, 3, stride, 1) };
+        [s, ConvShape { ic: s.oc, oc: s.ic, ..s }].iter().for_each(check);
+        check(&ConvShape { iw, ..ConvShape::square(1, channels, 2, 17, 1, stride, 0) });
     }
 }
 
@@ -291,6 +287,15 @@ fn depthwise_of_any_width() {
         for iw in (4..=11).chain(17..=20) {
             check(&ConvShape { stride_h: stride, stride_w: stride, ..depthwise(1, 17, 3, iw, k, k / 2) });
         }
+    }
+}
+
+/// Planes too large to be made into blocks: strips of rows, rows of phases.
+#[test]
+fn large_depthwise_from_planes() {
+    for (stride_w, iw) in [(1, 3281), (2, 3301)] {
+        let s = ConvShape { stride_w, ..depthwise(1, 3, 5, iw, 3, 1) };
+        check_forward(&s, Algorithm::Direct, &noise(s.input().plain_len(), 1), &noise(s.weight_len(), 2));
     }
 }
 

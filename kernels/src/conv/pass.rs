@@ -7,7 +7,7 @@ use super::axis::Axis;
 use super::gather::Window;
 use super::planes::Planes;
 use super::tile::{ROWS, Run};
-use super::{Blocking, Layout, Options};
+use super::{Blocking, Layout, Options, planar};
 use crate::reference::conv::CHUNK;
 use crate::stream;
 use crate::{Dims, LANES, blocks};
@@ -28,22 +28,6 @@ const PLANAR_BAND: usize = 1 << 18;
 /// Output rows that a planar band should have for each row of outputs whose inputs it shares with the next, which are copied
 /// twice.
 const PLANAR_ROWS: usize = 8;
-/// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
-const PLANAR_CHANNELS: usize = 8;
-/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
-/// weights of its channels do not fit the first cache together.
-const PLANAR_STEPS: usize = 160;
-
-/// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
-/// have to be made from planes.
-fn is_planar(options: &Options, depthwise: bool, groups: usize, goc: usize, k: usize) -> bool {
-    let (from, to) = (options.input == Layout::Nchw, options.output == Layout::Nchw);
-    if depthwise {
-        from || to
-    } else {
-        groups == 1 && if from { goc < LANES || to && k <= PLANAR_STEPS } else { goc <= PLANAR_CHANNELS && k > LANES }
-    }
-}
 
 /// Distances between neighbours of a blocked tensor or of a copy of a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +103,8 @@ impl Pass {
         let taps = rows.taps.len() * cols.taps.len();
         // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
         debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
-        let planar = taps > 0 && is_planar(options, depthwise, groups, goc, taps * gic);
+        let len = depthwise.then(|| input.plane() * LANES);
+        let planar = taps > 0 && planar::serves(options, len, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -313,13 +298,19 @@ impl Pass {
         Strides { image: blocks(self.goc) * block, block, row, col: LANES }
     }
 
-    /// Elements of a task's copy of the input.
+    /// Elements of a task's copy of the input; of depthwise from planes, of 16 channels.
     pub fn copy_len(&self) -> usize {
+        if self.depthwise && !self.planar {
+            return if self.layout == Layout::Nchw { self.input.plane() * LANES } else { 0 };
+        }
         if self.copy { self.band_images * self.in_strides().image } else { 0 }
     }
 
     /// Elements of a task's outputs computed apart.
     pub fn apart_len(&self) -> usize {
+        if self.depthwise && !self.planar {
+            return if self.out_layout == Layout::Nchw { self.output.plane() * LANES } else { 0 };
+        }
         if self.scatter { self.band_images * self.out_strides().image } else { 0 }
     }
 

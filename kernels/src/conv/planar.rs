@@ -1,4 +1,5 @@
-//! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise from or to NCHW.
+//! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise of large
+//! images from or to NCHW.
 //!
 //! A tile is a few output channels by a few vectors of the pass's neighbouring pixels, all in registers: each step of the reduction
 //! reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need not be transposed.
@@ -8,9 +9,9 @@
 
 mod strips;
 
-use super::Layout;
 use super::band::Finish;
 use super::pass::{Pass, Strides};
+use super::{Layout, Options};
 use crate::{Buffer, Kernel, LANES, Simd};
 use std::ops::Range;
 
@@ -18,6 +19,26 @@ use std::ops::Range;
 const VECTORS: usize = 4;
 /// How far ahead a pass that reads the tensor itself asks for its planes: elements.
 const AHEAD: usize = 8 * LANES;
+
+/// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
+const CHANNELS: usize = 8;
+/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
+/// weights of its channels do not fit the first cache together.
+const STEPS: usize = 160;
+/// Elements of 16 channels up to which depthwise turns whole planes into blocks and back: 1 MiB, as the second cache has. With
+/// vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a stride of 2 four times (Zen 4).
+const SMALL: usize = 1 << 18;
+
+/// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
+/// have to be made from planes. Depthwise says how many elements 16 channels of its input have.
+pub(super) fn serves(options: &Options, depthwise: Option<usize>, groups: usize, goc: usize, k: usize) -> bool {
+    let (from, to) = (options.input == Layout::Nchw, options.output == Layout::Nchw);
+    if let Some(len) = depthwise {
+        (from || to) && len > SMALL
+    } else {
+        groups == 1 && if from { goc < LANES || to && k <= STEPS } else { goc <= CHANNELS && k > LANES }
+    }
+}
 
 /// One band of one group (depthwise: of 16 channels), for some of its blocks of output channels.
 pub(super) struct Planar<'a> {
