@@ -112,8 +112,8 @@ pub enum Layout {
     /// nChw16c ([`crate::Dims`]), as between layers.
     #[default]
     Blocked,
-    /// NCHW, as users have their images, at the borders of a net. It is converted a band of rows at a time, in cache, or
-    /// read and written as it is.
+    /// NCHW, as users have their images, at the borders of a net. It is converted a band of rows or a small plane at a time,
+    /// in cache, or read and written as it is.
     Nchw,
 }
 

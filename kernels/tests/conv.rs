@@ -293,8 +293,8 @@ fn depthwise_of_any_width() {
 /// Planes too large to be made into blocks: strips of rows, rows of phases.
 #[test]
 fn large_depthwise_from_planes() {
-    for (stride_w, iw) in [(1, 3281), (2, 3301)] {
-        let s = ConvShape { stride_w, ..depthwise(1, 3, 5, iw, 3, 1) };
+    for (c, k, stride_w, iw) in [(17, 3, 1, 3281), (9, 7, 2, 3301), (10, 1, 1, 3290)] {
+        let s = ConvShape { stride_w, ..depthwise(1, c, 5, iw, k, k / 2) };
         check_forward(&s, Algorithm::Direct, &noise(s.input().plain_len(), 1), &noise(s.weight_len(), 2));
     }
 }

@@ -1,8 +1,8 @@
-//! Depthwise convolution: each channel by itself, lane by lane, straight from a blocked tensor, or from small planes made
-//! into blocks.
+//! Depthwise convolution: each channel by itself, lane by lane, straight from blocks to blocks. Small planes, on
+//! either side, are made into blocks or of them.
 //!
-//! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the padding's values for the taps
-//! outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
+//! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the padding's
+//! values for the taps outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
 //! where fewer than a tile lie between.
 
 // The pixels of a tile are clearer as numbers.

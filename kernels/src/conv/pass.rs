@@ -103,8 +103,8 @@ impl Pass {
         let taps = rows.taps.len() * cols.taps.len();
         // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
         debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
-        let len = depthwise.then(|| input.plane() * LANES);
-        let planar = taps > 0 && planar::serves(options, len, groups, goc, taps * gic);
+        let plane = depthwise.then(|| [input.c, input.plane().max(output.plane()) * LANES]);
+        let planar = taps > 0 && planar::serves(options, plane, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -162,8 +162,10 @@ impl Pass {
             let fits = most.saturating_sub(first) / step + 1;
             let shared = first.saturating_sub(step).div_ceil(step);
             let wanted = (PLANAR_ROWS * shared).max(BAND_PIXELS.div_ceil(cols)).min(fits).max(BAND_ROWS).min(rows);
-            // Depthwise takes so many rows together.
-            self.band_rows = rows.div_ceil(rows.div_ceil(wanted)).next_multiple_of(BAND_ROWS).min(rows);
+            let even = rows.div_ceil(rows.div_ceil(wanted));
+            // Depthwise takes some rows together.
+            let rest = if self.depthwise && even > planar::STRIP { even % planar::STRIP } else { 0 };
+            self.band_rows = even - rest;
             return;
         }
         let wanted = BAND_PIXELS.div_ceil(cols).max(BAND_ROWS).min(rows);

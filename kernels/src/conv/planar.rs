@@ -14,6 +14,7 @@ use super::pass::{Pass, Strides};
 use super::{Layout, Options};
 use crate::{Buffer, Kernel, LANES, Simd};
 use std::ops::Range;
+pub(super) use strips::ROWS as STRIP;
 
 /// Vectors of pixels of the widest tile.
 const VECTORS: usize = 4;
@@ -25,16 +26,16 @@ const CHANNELS: usize = 8;
 /// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
 /// weights of its channels do not fit the first cache together.
 const STEPS: usize = 160;
-/// Elements of 16 channels up to which depthwise turns whole planes into blocks and back: 1 MiB, as the second cache has. With
+/// Elements of 16 channels, of the input and of the output, up to which depthwise turns whole planes into blocks and back: 1 MiB. With
 /// vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a stride of 2 four times (Zen 4).
 const SMALL: usize = 1 << 18;
 
 /// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
-/// have to be made from planes. Depthwise says how many elements 16 channels of its input have.
-pub(super) fn serves(options: &Options, depthwise: Option<usize>, groups: usize, goc: usize, k: usize) -> bool {
+/// have to be made from planes. Depthwise says of how many channels, and how many elements 16 of them have.
+pub(super) fn serves(options: &Options, depthwise: Option<[usize; 2]>, groups: usize, goc: usize, k: usize) -> bool {
     let (from, to) = (options.input == Layout::Nchw, options.output == Layout::Nchw);
-    if let Some(len) = depthwise {
-        (from || to) && len > SMALL
+    if let Some([channels, len]) = depthwise {
+        (from || to) && (channels <= CHANNELS || len > SMALL)
     } else {
         groups == 1 && if from { goc < LANES || to && k <= STEPS } else { goc <= CHANNELS && k > LANES }
     }

@@ -8,7 +8,7 @@ use crate::conv::tile::parts;
 use crate::{LANES, Simd};
 
 /// Rows of a strip.
-const ROWS: usize = 4;
+pub(in crate::conv) const ROWS: usize = 4;
 
 impl Planar<'_> {
     /// Depthwise, plane by plane, some rows at a time: a weight is broadcast once for all of them.
