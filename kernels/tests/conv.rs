@@ -216,6 +216,8 @@ fn few_channels_of_wide_images() {
         check(&ConvShape { iw: 130, ..ConvShape::square(1, channels, 3, 17, 3, 2, 1) });
     }
     check(&ConvShape::square(1, 3, 7, 17, 1, 2, 0));
+    // Passes of 17 and of 16 rows and columns share copies, band by band.
+    check(&ConvShape::square(1, 2, 33, 17, 3, 2, 1));
 }
 
 /// A stride without a second output.

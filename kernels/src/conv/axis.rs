@@ -19,13 +19,29 @@ pub(super) struct Axis {
     pub in_step: usize,
     pub input: usize,
     pub taps: Vec<Tap>,
+    /// The smallest and the largest offset of a tap, its own or of an axis that it has been joined with.
+    reach: (isize, isize),
 }
 
 impl Axis {
     /// The forward pass: `out` outputs of a kernel of `k` taps.
     pub fn forward(input: usize, out: usize, k: usize, stride: usize, dilation: usize, pad: usize) -> Axis {
         let taps = (0..k).map(|t| Tap { weight: t, offset: (t * dilation) as isize - pad as isize }).collect();
-        Axis { first: 0, step: 1, count: out, in_step: taken(stride, out), input, taps }
+        Axis { first: 0, step: 1, count: out, in_step: taken(stride, out), input, taps, reach: (0, 0) }.reaching()
+    }
+
+    /// With the reach of its taps.
+    fn reaching(mut self) -> Axis {
+        let offsets = || self.taps.iter().map(|t| t.offset);
+        self.reach = (offsets().min().unwrap_or(0), offsets().max().unwrap_or(0));
+        self
+    }
+
+    /// Lets each reach what any of them does.
+    pub fn join(axes: &mut [Axis]) {
+        let low = axes.iter().map(|a| a.reach.0).min().unwrap_or(0);
+        let high = axes.iter().map(|a| a.reach.1).max().unwrap_or(0);
+        axes.iter_mut().for_each(|a| a.reach = (low, high));
     }
 
     /// The backward pass with respect to the input: one axis for each residue class of input positions modulo the
@@ -40,20 +56,20 @@ impl Axis {
                         .then(|| Tap { weight: t, offset: distance.div_euclid(stride as isize) })
                 });
                 let count = (input - first).div_ceil(stride);
-                Axis { first, step: taken(stride, count), count, in_step: 1, input: out, taps: taps.collect() }
+                let (step, taps) = (taken(stride, count), taps.collect());
+                Axis { first, step, count, in_step: 1, input: out, taps, reach: (0, 0) }.reaching()
             })
             .collect()
     }
 
-    /// The smallest offset of a tap.
+    /// The smallest offset that it reaches.
     pub fn low(&self) -> isize {
-        self.taps.iter().map(|t| t.offset).min().unwrap_or(0)
+        self.reach.0
     }
 
     /// How many inputs lie between the first and the last that `count` neighbouring outputs read.
     pub fn extent(&self, count: usize) -> usize {
-        let high = self.taps.iter().map(|t| t.offset).max().unwrap_or(0);
-        (count - 1) * self.in_step + (high - self.low()) as usize + 1
+        (count - 1) * self.in_step + (self.reach.1 - self.reach.0) as usize + 1
     }
 
     /// Whether some output reads outside the input.

@@ -55,10 +55,19 @@ impl BackwardData {
             let kind = Kind::Winograd(Winograd::new(variant, &back, options));
             return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind });
         }
-        let rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
-        let cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
+        let mut rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
+        let mut cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
         let pass = |r: &Axis, c: &Axis| Pass::new(s.output(), s.input(), s.groups, r.clone(), c.clone(), options);
-        let passes = rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect();
+        let all = |rows: &[Axis], cols: &[Axis]| -> Vec<Pass> {
+            rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect()
+        };
+        let mut passes = all(&rows, &cols);
+        if Pass::share_copies(&passes) {
+            Axis::join(&mut rows);
+            Axis::join(&mut cols);
+            passes = all(&rows, &cols);
+            Pass::share(&mut passes);
+        }
         Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Direct(passes) })
     }
 
@@ -148,9 +157,9 @@ impl BackwardData {
         match &self.kind {
             Kind::Direct(passes) => {
                 let mut rest = packed;
-                for pass in passes {
-                    let (packed, after) = rest.split_at(pass.packed_len());
-                    pass.run(self.isa, Call::plain(dy, packed, dx), workspace);
+                for passes in passes.chunks(if Pass::share_copies(passes) { passes.len() } else { 1 }) {
+                    let (packed, after) = rest.split_at(passes.iter().map(Pass::packed_len).sum());
+                    passes[0].run_with(&passes[1..], self.isa, Call::plain(dy, packed, dx), workspace);
                     rest = after;
                 }
             }

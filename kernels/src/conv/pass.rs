@@ -82,6 +82,8 @@ pub(super) struct Pass {
     pub most_vectors: usize,
     /// Elements of the output from which on it is streamed.
     pub streamed_from: usize,
+    /// How the planes of a planar pass lie: those of the copy, or of the tensor.
+    pub planes: Planes,
     /// Where each step of a planar pass reads, from a pixel's first tap on.
     pub offsets: Vec<usize>,
     /// For the others, stretches of steps that read neighbours: with a list of steps the compiler spilled the sums.
@@ -134,6 +136,7 @@ impl Pass {
             band_rows: band_rows.min(rows.count),
             most_vectors: vectors.max(1),
             streamed_from: stream::least(options),
+            planes: Planes::default(),
             offsets: Vec::new(),
             runs: Vec::new(),
             chunks: Vec::new(),
@@ -145,11 +148,28 @@ impl Pass {
             pass.block();
         }
         pass.band_rows = pass.band_rows.max(1);
+        pass.planes = pass.lay_planes();
         pass.walk();
         if options.blocking.is_none() && !pass.planar && pass.is_far() && pass.k <= SHORT {
             pass.most_vectors = 1;
         }
         pass
+    }
+
+    /// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long
+    /// to be made from blocks.
+    pub fn share_copies(passes: &[Pass]) -> bool {
+        passes.len() > 1 && passes.iter().all(|p| p.planar && p.copy)
+    }
+
+    /// Lets passes whose axes have been joined read the copies of the first, which has the most rows and columns.
+    pub fn share(passes: &mut [Pass]) {
+        if let [first, rest @ ..] = passes {
+            for pass in rest {
+                (pass.band_rows, pass.planes) = (first.band_rows, first.planes);
+                pass.walk();
+            }
+        }
     }
 
     /// Chooses the band: a pure function of the shape.
@@ -158,7 +178,7 @@ impl Pass {
         if self.planar && self.copy {
             self.band_rows = 1;
             let (first, step) = (self.rows.extent(1), self.rows.in_step);
-            let most = PLANAR_BAND / (self.planes().row * self.gic).max(1);
+            let most = PLANAR_BAND / (self.lay_planes().row * self.gic).max(1);
             let fits = most.saturating_sub(first) / step + 1;
             let shared = first.saturating_sub(step).div_ceil(step);
             let wanted = (PLANAR_ROWS * shared).max(BAND_PIXELS.div_ceil(cols)).min(fits).max(BAND_ROWS).min(rows);
@@ -175,8 +195,8 @@ impl Pass {
         }
     }
 
-    /// How the planes of a planar pass lie: those of the copy, or of the tensor.
-    pub fn planes(&self) -> Planes {
+    /// How the planes lie.
+    fn lay_planes(&self) -> Planes {
         let step = self.cols.in_step;
         if !self.copy {
             return Planes { phases: 1, phase: self.input.w, row: self.input.w, channel: self.input.plane() };
@@ -202,9 +222,10 @@ impl Pass {
             self.k = taps;
             return;
         }
-        let (planes, strides, lanes) = (self.planes(), self.in_strides(), self.in_lanes());
+        let (planes, strides, lanes) = (self.planes, self.in_strides(), self.in_lanes());
         let (low_row, low_col) = if self.copy { (self.rows.low(), self.cols.low()) } else { (0, 0) };
         let mut segments = 0;
+        (self.k, self.offsets, self.runs, self.chunks) = (0, Vec::new(), Vec::new(), Vec::new());
         self.chunks.push(Chunk { steps: 0..0, runs: 0..0 });
         for block in 0..if self.depthwise { 1 } else { blocks(self.gic) } {
             let len = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
@@ -273,7 +294,7 @@ impl Pass {
     /// Distances between inputs: of the copy, or of the tensor.
     pub fn in_strides(&self) -> Strides {
         if self.planar {
-            let Planes { row, channel, .. } = self.planes();
+            let Planes { row, channel, .. } = self.planes;
             let image = if self.copy { self.gic * channel } else { self.input.c * channel };
             return Strides { image, block: LANES * channel, row, col: 1 };
         }

@@ -183,7 +183,7 @@ impl Planar<'_> {
     /// Channel by channel, each from its own plane.
     #[inline(always)]
     unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
-        let channel = self.pass.planes().channel;
+        let channel = self.pass.planes.channel;
         for lane in 0..self.valid {
             let x = self.x.wrapping_add(place.x + lane * channel);
             // SAFETY: the caller's promise.

@@ -7,7 +7,7 @@ use crate::{Kernel, LANES, Simd, blocks};
 
 /// How planes lie in the copy of a window. The columns of a row stand apart by their remainder modulo the stride, its
 /// phase, so that neighbouring outputs read neighbouring elements: column `c` is element `c / phases` of phase `c % phases`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Planes {
     pub phases: usize,
     /// Elements of a phase, a row and a channel.

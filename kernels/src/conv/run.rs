@@ -73,9 +73,16 @@ impl Pass {
     /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
     /// [`Pass::packed_len`], the workspace at least [`Pass::workspace_len`] of one thread.
     pub fn run(&self, isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
+        self.run_with(&[], isa, call, workspace);
+    }
+
+    /// The same with others that share its copies, whose weights follow its own.
+    pub fn run_with(&self, others: &[Pass], isa: Isa, call: Call<'_>, workspace: &mut [f32]) {
         let Call { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
         assert!(x.len() == self.layout.len(&self.input) && y.len() == self.out_layout.len(&self.output));
-        assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
+        let weights = self.packed_len() + others.iter().map(Pass::packed_len).sum::<usize>();
+        assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == weights);
+        assert!(others.iter().all(|o| (o.planes, o.band_rows) == (self.planes, self.band_rows)));
         assert!(shortcut.is_none_or(|s| s.len() == y.len()));
         let (parameters, scratch) = workspace.split_at_mut(self.parameters_len());
         let (bias_blocks, slope_blocks) = parameters.split_at_mut(self.parameters_len() / 2);
@@ -104,7 +111,7 @@ impl Pass {
             };
             let shared =
                 Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
-            self.task(isa, place, &shared, scratch);
+            self.task(others, isa, place, &shared, scratch);
         });
     }
 
@@ -194,16 +201,16 @@ impl Pass {
         to
     }
 
-    fn task(&self, isa: Isa, place: Place, shared: &Tensors<'_>, scratch: &mut [f32]) {
-        let &Tensors { x, pads, packed, bias, slopes, shortcut, y, pre, streams } = shared;
+    /// Copies the inputs of a band, where they are to be copied, and computes its outputs, and those that others have of it.
+    fn task(&self, others: &[Pass], isa: Isa, mut place: Place, shared: &Tensors<'_>, scratch: &mut [f32]) {
+        let &Tensors { x, pads, .. } = shared;
         let (copy, apart) = scratch.split_at_mut(self.copy_len());
-        let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
         let in_strides = self.in_strides();
         let from = if self.copy {
             let window = self.window(place.group, place.rows.start);
             for (n, to) in place.images.clone().zip(copy.chunks_exact_mut(in_strides.image)) {
                 if self.planar {
-                    isa.dispatch(ToPlanes { window, planes: self.planes(), x, n, pads, to });
+                    isa.dispatch(ToPlanes { window, planes: self.planes, x, n, pads, to });
                 } else if self.layout == Layout::Nchw && window.lanes == LANES {
                     isa.dispatch(ToPixels { window, x, n, pads, to });
                 } else {
@@ -219,6 +226,28 @@ impl Pass {
             let row = place.rows.start * self.rows.in_step * in_strides.row;
             x[place.images.start * in_strides.image + first_block + row..].as_ptr()
         };
+        let mut packed = shared.packed;
+        for pass in std::iter::once(self).chain(others) {
+            let (weights, rest) = packed.split_at(pass.packed_len());
+            packed = rest;
+            place.rows.end = pass.rows.count.min(place.rows.start + pass.band_rows);
+            pass.compute(isa, &place, from, weights, shared, apart);
+        }
+    }
+
+    /// Computes the outputs of a band whose first pixel reads at `from`.
+    fn compute(
+        &self,
+        isa: Isa,
+        place: &Place,
+        from: *const f32,
+        packed: &[f32],
+        shared: &Tensors<'_>,
+        apart: &mut [f32],
+    ) {
+        let &Tensors { bias, slopes, shortcut, y, pre, streams, .. } = shared;
+        let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
+        let in_strides = self.in_strides();
         let tensor = if self.planar { self.out_strides() } else { Strides::of(&self.output) };
         let width = self.out_blocks() * LANES;
         let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[place.group * width..].as_ptr());
@@ -277,9 +306,9 @@ impl Pass {
             });
         }
         if self.scatter {
-            self.scatter(isa, &place, apart_y, shortcut, y);
+            self.scatter(isa, place, apart_y, shortcut, y);
             if let Some(pre) = pre {
-                self.scatter(isa, &place, apart_pre, None, pre);
+                self.scatter(isa, place, apart_pre, None, pre);
             }
         }
     }

@@ -14,7 +14,7 @@ impl Planar<'_> {
     /// Depthwise, plane by plane, some rows at a time: a weight is broadcast once for all of them.
     #[inline(always)]
     pub(super) unsafe fn strips<S: Simd>(&self, s: S) {
-        let (cols, planes) = (self.pass.cols.count, self.pass.planes());
+        let (cols, planes) = (self.pass.cols.count, self.pass.planes);
         let whole = cols.div_ceil(LANES);
         let most = if S::TILE_VECTORS >= VECTORS { VECTORS } else { 1 };
         for plane in 0..self.images * self.valid {
