@@ -208,6 +208,10 @@ impl ConvShape {
     pub fn group_oc(&self) -> usize {
         self.oc / self.groups
     }
+    /// The convolution that each group is.
+    pub fn group(&self) -> ConvShape {
+        ConvShape { groups: 1, ic: self.group_ic(), oc: self.group_oc(), ..*self }
+    }
     /// Elements of the OIHW weights.
     pub fn weight_len(&self) -> usize {
         self.oc * self.group_ic() * self.kh * self.kw

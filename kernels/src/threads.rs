@@ -115,6 +115,10 @@ impl Shared {
     pub(crate) fn ptr(self) -> *mut f32 {
         self.0
     }
+    /// From an element on.
+    pub(crate) fn from(self, element: usize) -> Shared {
+        Shared(self.0.wrapping_add(element))
+    }
 }
 
 #[cfg(test)]

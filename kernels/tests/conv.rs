@@ -3,35 +3,11 @@
 mod common;
 
 use common::forward::forward;
-use common::passes::{check, check_backward_data, check_backward_weights, check_forward};
+use common::passes::{check, check_backward_weights, check_forward, check_winograd};
 use common::{assert_bits, from_blocked, noise, to_blocked, with_threads};
 use proptest::prelude::*;
 use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Epilogue, Forward, Layout, Options};
-use rectify_kernels::reference;
 use rectify_kernels::{Buffer, ConvShape, Isa};
-
-fn check_winograd(s: &ConvShape) {
-    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
-    let dy = noise(s.output().plain_len(), 5);
-    for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
-        if s.kh > 3 && algorithm == Algorithm::WinogradAccurate {
-            assert!(algorithm.variant(s).is_err());
-            continue;
-        }
-        check_forward(s, algorithm, &x, &w);
-        if s.stride_h > 1 {
-            // Gradients take stride 1.
-            let options = Options { algorithm, ..Options::default() };
-            assert!(BackwardData::new(Isa::Portable, s, &options).is_err());
-            assert!(BackwardWeights::new(Isa::Portable, s, &options).is_err());
-            continue;
-        }
-        if reference::winograd::reversed(s).is_some() {
-            check_backward_data(s, algorithm, &w, &dy);
-        }
-        check_backward_weights(s, algorithm, &x, &dy);
-    }
-}
 
 /// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are.
 #[test]
@@ -83,7 +59,11 @@ fn more_threads_never_need_a_smaller_workspace() {
 /// A pool may have more or fewer threads than the workspace was asked for.
 #[test]
 fn any_workspace_serves_any_pool() {
-    for s in [ConvShape::square(2, 40, 26, 33, 3, 1, 1), ConvShape::square(1, 16, 13, 130, 3, 1, 1)] {
+    for s in [
+        ConvShape::square(2, 40, 26, 33, 3, 1, 1),
+        ConvShape::square(1, 16, 13, 130, 3, 1, 1),
+        ConvShape { groups: 3, ..ConvShape::square(2, 48, 13, 48, 3, 1, 1) },
+    ] {
         let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
         let dy = noise(s.output().plain_len(), 3);
         let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };

@@ -23,7 +23,7 @@ pub enum Algorithm {
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, one group; error below 5e-6. A forward pass takes stride 2 in both
+    /// [`crate::reference::winograd`]; stride 1, no dilation, groups of whole blocks of 16 channels; error below 5e-6. A forward pass takes stride 2 in both
     /// directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four channels, 7×7:
     /// F(4×4, …) of its phases.
     Winograd,
@@ -121,12 +121,12 @@ const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that
 /// is taken which is cheapest but for reading the weights, which the images of a batch share.
 fn auto(s: &ConvShape) -> Option<Variant> {
-    if s.ic < LEAST_CHANNELS {
+    if s.group_ic() < LEAST_CHANNELS {
         return None;
     }
     let (cost, variant) = cheapest(s, winograd_cost)?;
     let whole = whole(variant) * whole(variant);
-    let cost = cost + whole as f64 * weights_cost(whole * s.ic * s.oc);
+    let cost = cost + whole as f64 * weights_cost(whole * s.group_ic() * s.oc);
     (cost < 0.9 * direct_cost(s)).then_some(variant)
 }
 
@@ -135,7 +135,7 @@ fn weights_auto(s: &ConvShape) -> Option<Variant> {
     if (s.stride_h, s.stride_w) != (1, 1) {
         return None;
     }
-    let direct = (s.kh * s.kw) as f64 * (s.oh() as f64 * s.ow() as f64) * (s.ic * blocks(s.oc)) as f64;
+    let direct = (s.kh * s.kw) as f64 * (s.oh() as f64 * s.ow() as f64) * (s.group_ic() * blocks(s.group_oc())) as f64;
     let (cost, variant) = cheapest(s, winograd_weights_cost)?;
     (cost < 0.9 * direct).then_some(variant)
 }
@@ -160,10 +160,10 @@ fn weights_cost(weights: usize) -> f64 {
     if weights < 0x4_0000 { 0.0 } else { 1.5 }
 }
 
-/// Cost for each pair of channels: products, and reading the weights.
+/// Cost for each pair of channels of a group: products, and reading the weights.
 fn direct_cost(s: &ConvShape) -> f64 {
     let taps = s.kh * s.kw;
-    taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(taps * s.ic * s.oc))
+    taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(s.weight_len()))
 }
 
 /// The same with fewer products, but a transform for each block of input and of output channels; without reading the weights.
@@ -171,7 +171,7 @@ fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     let (products, positions) = (image(variant, s, whole(variant)), image(variant, s, variant.n()));
     // The phases of a stride are read from the same lines.
     let transform = if variant.stride() > 1 { 11.0 } else { 12.0 };
-    let (input, output) = (products * transform / s.oc as f64, positions * transform / s.ic as f64);
+    let (input, output) = (products * transform / s.group_oc() as f64, positions * transform / s.group_ic() as f64);
     products + input + output
 }
 
@@ -190,8 +190,9 @@ fn first_cost(s: &ConvShape) -> f64 {
 /// to be stored and transformed once for all images, as whose number that of a usual batch is taken.
 fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     const BATCH: f64 = 32.0;
-    let products = (s.ic * blocks(s.oc)) as f64;
-    let transforms = 5.0 * (blocks(s.ic) + blocks(s.oc)) as f64;
+    let (ins, outs) = (blocks(s.group_ic()), blocks(s.group_oc()));
+    let products = (s.group_ic() * outs) as f64;
+    let transforms = 5.0 * (ins + outs) as f64;
     let whole = (variant.n() * variant.n()) as f64;
     image(variant, s, variant.n()) * (products + transforms) + whole * 10.0 * products / BATCH
 }
@@ -228,6 +229,17 @@ impl std::str::FromStr for Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Groups as single convolutions, forward and backward.
+    #[test]
+    fn auto_takes_winograd_for_groups_of_whole_blocks() {
+        for (channels, groups, want) in
+            [(384, 2, Some(Variant::F4x3)), (512, 32, Some(Variant::F4x3)), (512, 64, None), (256, 256, None)]
+        {
+            let s = ConvShape { groups, ..ConvShape::square(1, channels, 14, channels, 3, 1, 1) };
+            assert_eq!([auto(&s), weights_auto(&s)], [want; 2], "{channels} channels in {groups} groups");
+        }
+    }
 
     /// Where Winograd begins to pay, and where a smaller tile does: for one image and for many ([`weights_cost`], [`image`]).
     #[test]

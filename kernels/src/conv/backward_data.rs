@@ -136,7 +136,7 @@ impl BackwardData {
                 }
             }
             Kind::Winograd(winograd) => {
-                let (output, input) = (s.kh * s.kw, s.ic * s.kh * s.kw);
+                let (output, input) = (s.kh * s.kw, icg * s.kh * s.kw);
                 let weights = Oihw { weights, output, input, taps: s.kh, turned: true };
                 winograd.pack(self.isa, packed, &weights);
             }

@@ -154,7 +154,7 @@ impl Forward {
                 pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
             }
             Kind::Winograd(winograd) => {
-                let (output, input) = (s.ic * s.kh * s.kw, s.kh * s.kw);
+                let (output, input) = (icg * s.kh * s.kw, s.kh * s.kw);
                 let weights = Oihw { weights, output, input, taps: s.kh, turned: false };
                 winograd.pack(self.isa, packed, &weights);
             }

@@ -11,6 +11,7 @@ mod edges;
 mod epilogue;
 mod first;
 mod first_body;
+mod groups;
 mod multiply;
 mod order;
 mod pack;
@@ -61,8 +62,12 @@ const EVEN: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Winograd {
     pub variant: Variant,
+    /// Of a group.
     input: Dims,
     output: Dims,
+    /// How many groups of channels there are, and which of them is computed (see `groups.rs`).
+    groups: usize,
+    group: usize,
     /// How input and output lie. If one is NCHW, `input` and `output` are of one image of so many.
     layouts: (Layout, Layout),
     images: usize,
@@ -130,7 +135,9 @@ impl Winograd {
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
         let (pad_top, pad_left) = (s.pad_top, s.pad_left);
         let (layouts, images) = ((options.input, options.output), s.n);
-        let s = &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..*s };
+        let (groups, group) = (s.groups, 0);
+        let s =
+            &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..s.group() };
         let (input, output) = (s.input(), s.output());
         let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
         let (tiles, shared_tiles, streamed_from) = (1, 1, stream::least(options));
@@ -138,6 +145,8 @@ impl Winograd {
             variant,
             input,
             output,
+            groups,
+            group,
             layouts,
             images,
             pad_top,
@@ -195,9 +204,9 @@ impl Winograd {
         self.input.n * rows * cols
     }
 
-    /// Whether the weights come from memory each time that they are used.
+    /// Whether a group's weights come from memory each time that they are used.
     fn is_uncached(&self) -> bool {
-        self.packed_len() > UNCACHED
+        self.group_packed_len() > UNCACHED
     }
 
     /// Whether weights come from so far that it pays to ask for them ahead of time.
@@ -210,8 +219,13 @@ impl Winograd {
         self.packed_len() > FARTHEST
     }
 
-    /// Elements of the packed weights, `[oc / 16][position][depth][16]`.
+    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`.
     pub fn packed_len(&self) -> usize {
+        self.groups.saturating_mul(self.group_packed_len())
+    }
+
+    /// Elements of those of a group.
+    fn group_packed_len(&self) -> usize {
         self.out_blocks().saturating_mul(self.block_len)
     }
 
@@ -266,6 +280,11 @@ impl Winograd {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        groups::len(self.groups, threads, |threads| self.group_len(threads))
+    }
+
+    /// Elements that a group needs.
+    fn group_len(&self, threads: usize) -> usize {
         let threads = threads.max(1);
         if self.is_first() {
             return threads * self.first_len();
@@ -293,36 +312,46 @@ impl Winograd {
     /// [`Winograd::packed_len`], the padding whole blocks, the workspace at least [`Winograd::workspace_len`] of one
     /// thread.
     pub fn run(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
-        if self.is_first() || self.layouts == (Layout::Blocked, Layout::Blocked) {
-            self.run_blocked(isa, call, rayon::current_num_threads(), workspace);
-        } else {
-            self.run_borders(isa, call, workspace);
-        }
-    }
-
-    /// Runs on blocked tensors, on so many threads at most.
-    fn run_blocked(&self, isa: Isa, call: Tensors<'_>, threads: usize, workspace: &mut [f32]) {
         let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
-        let images = self.images / self.input.n.max(1);
-        // Of another than a first layer both are blocked here: bands are.
+        let images = self.images / self.input.n.max(1) * self.groups;
         let (input, output) = (self.layouts.0.len(&self.input), self.layouts.1.len(&self.output));
         assert!(x.len() == images * input && y.len() == images * output);
         assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && packed.len() == self.packed_len());
-        assert!(
-            shortcut.is_none_or(|s| s.len() == y.len()) && (pads.is_empty() || pads.len() == self.in_blocks() * LANES)
-        );
-        let fits = |p: Option<&[f32]>| p.is_none_or(|p| p.len() == 1 || p.len() == self.output.c);
+        let padding = self.groups * self.in_blocks() * LANES;
+        assert!(shortcut.is_none_or(|s| s.len() == y.len()) && (pads.is_empty() || pads.len() == padding));
+        let fits = |p: Option<&[f32]>| p.is_none_or(|p| p.len() == 1 || p.len() == self.groups * self.output.c);
         assert!(fits(bias) && fits(slopes));
         let streams = stream::streams(y, pre.as_deref(), self.streamed_from);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         let call = Call { x, packed, pads, bias, slopes, shortcut, y, pre, streams };
+        groups::for_each(
+            self.groups,
+            workspace,
+            |threads| self.group_len(threads),
+            |group, threads, workspace| {
+                let (plan, call) = self.of_group(&call, group);
+                plan.run_group(isa, &call, threads, workspace);
+            },
+        );
+    }
+
+    /// Runs a group on so many threads at most.
+    fn run_group(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
         if self.is_first() {
-            return self.run_first(isa, &call, workspace);
+            self.run_first(isa, call, workspace);
+        } else if self.layouts == (Layout::Blocked, Layout::Blocked) {
+            self.run_blocked(isa, call, threads, workspace);
+        } else {
+            self.run_borders(isa, call, threads, workspace);
         }
+    }
+
+    /// The same between blocked tensors.
+    fn run_blocked(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
         let threads = most_threads(threads, workspace.len(), |threads| self.blocks_len(threads));
         match self.own_tiles(threads) {
-            Some(tiles) => self.run_apart(isa, &call, tiles, &mut workspace[..threads * self.scratch_len()]),
-            None => self.run_together(isa, &call, threads, workspace),
+            Some(tiles) => self.run_apart(isa, call, tiles, &mut workspace[..threads * self.scratch_len()]),
+            None => self.run_together(isa, call, threads, workspace),
         }
     }
 

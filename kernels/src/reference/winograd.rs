@@ -90,7 +90,8 @@ pub fn kernel<T: Float>(variant: Variant, taps: &[T], phase: [usize; 2]) -> Vec<
     both(&(0..rows * rows).map(tap).collect::<Vec<T>>(), [rows, rows], line, line)
 }
 
-/// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group.
+/// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group or, but for
+/// [`Variant::F4x7S2`], groups of whole blocks of 16 channels.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
@@ -103,11 +104,15 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
         ("stride_w", s.stride_w, variant.stride(), "is not the stride of this Winograd algorithm"),
         ("dilation_h", s.dilation_h, 1, "cannot be served by Winograd: it takes no dilation"),
         ("dilation_w", s.dilation_w, 1, "cannot be served by Winograd: it takes no dilation"),
-        ("groups", s.groups, 1, "cannot be served by Winograd: it takes one group"),
     ] {
         if value != want {
             return Err(Error::Shape { what, value, why });
         }
+    }
+    let is_whole = s.group_ic().is_multiple_of(LANES) && s.group_oc().is_multiple_of(LANES);
+    if s.groups > 1 && (!is_whole || variant == Variant::F4x7S2) {
+        let why = "cannot be served by this Winograd algorithm: it takes groups of whole blocks of 16 channels at most";
+        return Err(Error::Shape { what: "groups", value: s.groups, why });
     }
     Ok(())
 }
@@ -126,6 +131,17 @@ pub fn check_gradient(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     check(variant, s)
 }
 
+/// The tensors of the groups of an NCHW tensor: of every so-many-th image of `len` elements.
+fn of_groups<T: Float>(x: &[T], groups: usize, len: usize) -> impl Iterator<Item = Vec<T>> {
+    (0..groups).map(move |group| x.chunks(len).skip(group).step_by(groups).flatten().copied().collect())
+}
+
+/// The tensor of which these are the groups' ([`of_groups`]).
+fn join<T: Float>(groups: &[Vec<T>], len: usize) -> Vec<T> {
+    let images = groups[0].len() / len;
+    (0..images).flat_map(|image| groups.iter().flat_map(move |x| &x[image * len..][..len])).copied().collect()
+}
+
 /// `y = conv(x, w)` without bias; outside the image channel `c` reads `pads[c]`. `x` NCHW, `w` OIHW, result NCHW.
 ///
 /// # Errors
@@ -135,6 +151,14 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("w", w.len(), s.weight_len())?;
     check_len("pads", pads.len(), s.ic)?;
+    if s.groups > 1 {
+        let group = s.group();
+        let [x_len, y_len] = [group.input(), group.output()].map(|d| d.c * d.plane());
+        let (weights, pads) = (w.chunks(group.weight_len()), pads.chunks(group.ic));
+        let parts = of_groups(x, s.groups, x_len).zip(weights).zip(pads);
+        let parts = parts.map(|((x, w), pads)| forward(variant, &group, &x, w, pads));
+        return Ok(join(&parts.collect::<Result<Vec<_>, _>>()?, y_len));
+    }
     let (n, m, r, step) = (variant.n(), variant.m(), variant.r(), variant.stride());
     let (oh, ow) = (s.oh(), s.ow());
     let phases: Vec<[usize; 2]> = (0..step).flat_map(|row| (0..step).map(move |col| [row, col])).collect();
@@ -222,6 +246,14 @@ pub fn reversed(s: &ConvShape) -> Option<ConvShape> {
 pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T>, Error> {
     check_gradient(variant, s)?;
     check_len("w", w.len(), s.weight_len())?;
+    if s.groups > 1 {
+        check_len("dy", dy.len(), s.output().plain_len())?;
+        let group = s.group();
+        let [x_len, y_len] = [group.input(), group.output()].map(|d| d.c * d.plane());
+        let parts = of_groups(dy, s.groups, y_len).zip(w.chunks(group.weight_len()));
+        let parts = parts.map(|(dy, w)| backward_data(variant, &group, &dy, w));
+        return Ok(join(&parts.collect::<Result<Vec<_>, _>>()?, x_len));
+    }
     let why = "cannot be served by Winograd: the gradient's padding would be negative";
     let back = reversed(s).ok_or(Error::Shape { what: "pad_top", value: s.pad_top, why })?;
     let taps = s.kh * s.kw;
@@ -238,6 +270,13 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
     check_gradient(variant, s)?;
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("dy", dy.len(), s.output().plain_len())?;
+    if s.groups > 1 {
+        let group = s.group();
+        let [x_len, y_len] = [group.input(), group.output()].map(|d| d.c * d.plane());
+        let parts = of_groups(x, s.groups, x_len).zip(of_groups(dy, s.groups, y_len));
+        let parts = parts.map(|(x, dy)| backward_weights(variant, &group, &x, &dy));
+        return Ok(parts.collect::<Result<Vec<_>, _>>()?.concat());
+    }
     let (n, m, d) = (variant.n(), variant.m(), s.output());
     let columns = move |image: usize, top: usize| (0..d.w).step_by(m).map(move |left| (image, top, left));
     let mut tiles: Vec<(usize, usize, usize)> =

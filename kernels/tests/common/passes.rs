@@ -86,3 +86,27 @@ pub fn check(s: &ConvShape) {
     check_backward_data(s, Algorithm::Direct, &w, &dy);
     check_backward_weights(s, Algorithm::Direct, &x, &dy);
 }
+
+/// The same of those that Winograd serves, by both of its algorithms; the others are refused.
+pub fn check_winograd(s: &ConvShape) {
+    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+    let dy = noise(s.output().plain_len(), 5);
+    for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {
+        if s.kh > 3 && algorithm == Algorithm::WinogradAccurate {
+            assert!(algorithm.variant(s).is_err());
+            continue;
+        }
+        check_forward(s, algorithm, &x, &w);
+        if s.stride_h > 1 {
+            // Gradients take stride 1.
+            let options = Options { algorithm, ..Options::default() };
+            assert!(BackwardData::new(Isa::Portable, s, &options).is_err());
+            assert!(BackwardWeights::new(Isa::Portable, s, &options).is_err());
+            continue;
+        }
+        if reference::winograd::reversed(s).is_some() {
+            check_backward_data(s, algorithm, &w, &dy);
+        }
+        check_backward_weights(s, algorithm, &x, &dy);
+    }
+}

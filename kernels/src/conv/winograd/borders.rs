@@ -1,7 +1,7 @@
 //! Winograd between tensors of which one is NCHW: a band of rows of tiles at a time is converted, computed as a
 //! convolution of its own, and converted back while it is in cache. A tile's bits do not depend on where it stands.
 
-use super::{TILES, Tensors, Winograd};
+use super::{Call, TILES, Winograd};
 use crate::conv::Layout;
 use crate::conv::gather::Window;
 use crate::conv::planes::{FromPixels, ToPixels};
@@ -9,13 +9,6 @@ use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{Dims, Isa, LANES};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// [`Tensors`] of all images, as the tasks share them.
-struct Call<'a> {
-    tensors: Tensors<'a>,
-    y: Shared,
-    pre: Option<Shared>,
-}
 
 /// A band: the convolution that it is, its image, its first input and output row.
 struct Band {
@@ -84,6 +77,8 @@ impl Winograd {
             output: Dims { h: end - first, ..self.output },
             layouts: (Layout::Blocked, Layout::Blocked),
             images: 1,
+            groups: 1,
+            group: 0,
             // What a band computes is read at once.
             streamed_from: usize::MAX,
             // Below the image nothing is read, whatever the padding.
@@ -93,26 +88,21 @@ impl Winograd {
         Band { plan, image, input_row: top, output_row: first }
     }
 
-    /// Runs band by band: each thread its own where there are enough of them, else all threads share an image.
-    pub(super) fn run_borders(&self, isa: Isa, call: Tensors<'_>, workspace: &mut [f32]) {
-        let Tensors { x, packed, pads, y, bias, slopes, shortcut, pre } = call;
-        let (x_len, y_len) = (self.layouts.0.len(&self.input), self.layouts.1.len(&self.output));
-        assert!(x.len() == self.images * x_len && y.len() == self.images * y_len);
-        assert!(pre.as_ref().is_none_or(|p| p.len() == y.len()) && shortcut.is_none_or(|s| s.len() == y.len()));
-        let (y, pre) = (Shared::new(y), pre.map(Shared::new));
-        let tensors = Tensors { x, packed, pads, y: &mut [], bias, slopes, shortcut, pre: None };
-        let (call, rows) = (Call { tensors, y, pre }, self.grid().0);
-        let most = rayon::current_num_threads();
-        let threads = most_threads(most, workspace.len(), |threads| self.workspace_len(threads));
+    /// Runs band by band on so many threads at most: each thread its own where there are enough of them, else all threads share
+    /// an image.
+    pub(super) fn run_borders(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
+        let rows = self.grid().0;
+        let image = |i: usize| i * self.groups + self.group;
+        let threads = most_threads(threads, workspace.len(), |threads| self.group_len(threads));
         let Some(band_rows) = self.schedule(threads) else {
             return (0..self.images)
-                .for_each(|i| self.run_band(isa, &call, &self.band(i, 0..rows), threads, workspace));
+                .for_each(|i| self.run_band(isa, call, &self.band(image(i), 0..rows), threads, workspace));
         };
-        let (bands, len) = (rows.div_ceil(band_rows), self.workspace_len(threads) / threads);
-        for_each_task(self.images * bands, workspace, len, |task, workspace| {
+        let (bands, len) = (rows.div_ceil(band_rows), self.group_len(threads) / threads);
+        for_each_task(self.images * bands, &mut workspace[..threads * len], len, |task, workspace| {
             let first = task % bands * band_rows;
-            let band = self.band(task / bands, first..rows.min(first + band_rows));
-            self.run_band(isa, &call, &band, 1, workspace);
+            let band = self.band(image(task / bands), first..rows.min(first + band_rows));
+            self.run_band(isa, call, &band, 1, workspace);
         });
     }
 
@@ -123,17 +113,20 @@ impl Winograd {
         let (x, workspace) = workspace.split_at_mut(input.blocked_len());
         let (y, workspace) = workspace.split_at_mut(output.blocked_len());
         let (extra, workspace) = workspace.split_at_mut(output.blocked_len());
-        let Tensors { packed, pads, bias, slopes, shortcut, .. } = call.tensors;
-        self.load(isa, self.layouts.0, (&self.input, call.tensors.x), (band.image, band.input_row, input.h), x, shared);
-        if let Some(shortcut) = shortcut {
+        self.load(isa, self.layouts.0, (&self.input, call.x), (band.image, band.input_row, input.h), x, shared);
+        if let Some(shortcut) = call.shortcut {
             let rows = (band.image, band.output_row, output.h);
             self.load(isa, self.layouts.1, (&self.output, shortcut), rows, extra, shared);
         }
-        let (shortcut, pre) = match (shortcut, call.pre) {
-            (Some(_), _) => (Some(&*extra), None),
-            (None, pre) => (None, pre.map(|_| &mut *extra)),
+        let apart = Call {
+            x,
+            y: Shared::new(y),
+            pre: call.pre.map(|_| Shared::new(extra)),
+            shortcut: call.shortcut.map(|_| &*extra),
+            streams: false,
+            ..*call
         };
-        band.plan.run_blocked(isa, Tensors { x, packed, pads, y, bias, slopes, shortcut, pre }, threads, workspace);
+        band.plan.run_blocked(isa, &apart, threads, workspace);
         self.store(isa, band, y, call.y, shared);
         if let Some(pre) = call.pre {
             self.store(isa, band, extra, pre, shared);
@@ -150,7 +143,7 @@ impl Winograd {
         to: &mut [f32],
         shared: bool,
     ) {
-        let dims = Dims { n: self.images, ..*d };
+        let dims = Dims { n: self.images * self.groups, ..*d };
         each(shared, to, rows * d.w * LANES, |block, to| {
             let channel = block * LANES;
             let channels = LANES.min(d.c - channel);

@@ -21,6 +21,8 @@ pub(super) struct Place {
 pub(super) struct Places {
     rows: Range<usize>,
     cols: Range<usize>,
+    /// From an image to the next.
+    step: usize,
     next: Place,
 }
 
@@ -34,7 +36,7 @@ impl Iterator for Places {
         if self.next.col == self.cols.end {
             (self.next.row, self.next.col) = (place.row + 1, self.cols.start);
             if self.next.row == self.rows.end {
-                (self.next.image, self.next.row) = (place.image + 1, self.rows.start);
+                (self.next.image, self.next.row) = (place.image + self.step, self.rows.start);
             }
         }
         Some(place)
@@ -153,10 +155,11 @@ impl Winograd {
             let number = order.before[i] + tiles.start - order.bounds[i];
             let (row, col) = (number / cols.len() % rows.len(), number % cols.len());
             let image = number / (rows.len() * cols.len());
+            let (image, step) = (image * self.groups + self.group, self.groups);
             let next = Place { image, row: rows.start + row, col: cols.start + col };
             let Kind { rows: lacks_rows, cols: lacks_cols } = KINDS[i];
             let k = [if lacks_rows { edges[0] } else { 0 }, if lacks_cols { edges[1] } else { 0 }];
-            Some(Stretch { k, tiles, places: Places { rows, cols, next } })
+            Some(Stretch { k, tiles, places: Places { rows, cols, step, next } })
         })
     }
 }

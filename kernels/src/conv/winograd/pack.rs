@@ -28,7 +28,8 @@ const LARGE: usize = 1 << 20;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::conv) struct Oihw<'a> {
     pub weights: &'a [f32],
-    /// Elements between the convolution's output channels, and between its input channels; the lesser is a kernel's length.
+    /// Elements between the convolution's output channels, and between its input channels, of a group; the lesser is a kernel's
+    /// length.
     pub output: usize,
     pub input: usize,
     /// Taps along an axis.
@@ -44,9 +45,10 @@ impl Winograd {
         // What is cleared first is in the cache already.
         let streams = !depth.is_padded() && stream::streams(packed, None, self.streamed_from.min(LARGE));
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
-            let first = block * LANES;
+            let (group, first) = (block / self.out_blocks(), block % self.out_blocks() * LANES);
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
-            let weights = Oihw { weights: &weights.weights[first * weights.output..], ..*weights };
+            let at = group * channels * self.output.c * weights.taps * weights.taps + first * weights.output;
+            let weights = Oihw { weights: &weights.weights[at..], ..*weights };
             isa.dispatch(Pack { variant: self.variant, depth, channels, lanes, weights, packed, streams });
             if streams {
                 order_streams();

@@ -11,7 +11,7 @@
 
 use super::weights_body::{Body, Stage, Tensors, Unit};
 use super::weights_together::MANY;
-use super::{Geometry, Winograd};
+use super::{Geometry, Winograd, groups};
 use crate::conv::Options;
 use crate::conv::tile::ROWS;
 use crate::reference::winograd::{TILES, Variant};
@@ -164,6 +164,11 @@ impl Weights {
 
     /// Elements of the workspace with that many threads, never less than with one.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        groups::len(self.forward.groups, threads, |threads| self.group_len(threads))
+    }
+
+    /// Elements that a group needs.
+    fn group_len(&self, threads: usize) -> usize {
         let len = |split: Split| {
             let (transforms, own, together) = self.lens(split);
             together + split.channels * split.rows * (transforms + own)
@@ -175,20 +180,35 @@ impl Weights {
     /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
     /// at least that of one thread.
     pub fn run(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+        let (f, groups) = (&self.forward, self.forward.groups);
+        let weights = f.input.c * f.output.c * f.variant.r() * f.variant.r();
+        assert!(x.len() == groups * f.input.blocked_len() && dy.len() == groups * f.output.blocked_len());
+        assert!(dw.len() == groups * weights);
+        let tensors = Tensors { x, dy, dw: Shared::new(dw) };
+        groups::for_each(
+            groups,
+            workspace,
+            |threads| self.group_len(threads),
+            |group, threads, workspace| {
+                let plan = Weights { forward: Winograd { group, ..f.clone() }, ..*self };
+                let tensors = Tensors { dw: tensors.dw.from(group * weights), ..tensors };
+                plan.run_group(isa, tensors, threads, workspace);
+            },
+        );
+    }
+
+    /// Computes `dw` of a group on so many threads at most.
+    fn run_group(&self, isa: Isa, tensors: Tensors<'_>, threads: usize, workspace: &mut [f32]) {
         let f = &self.forward;
-        let taps = f.variant.r() * f.variant.r();
-        assert!(x.len() == f.input.blocked_len() && dy.len() == f.output.blocked_len());
-        assert!(dw.len() == f.input.c * f.output.c * taps);
-        let threads = rayon::current_num_threads();
-        let threads = most_threads(threads, workspace.len(), |threads| self.workspace_len(threads));
+        let threads = most_threads(threads, workspace.len(), |threads| self.group_len(threads));
         if threads >= MANY {
-            return self.run_together(isa, Tensors { x, dy, dw: Shared::new(dw) }, threads, workspace);
+            return self.run_together(isa, tensors, threads, workspace);
         }
         let split = self.split(threads);
         let (transforms, own, together) = self.lens(split);
         let (sums, workspace) = workspace.split_at_mut(together);
         assert!(workspace.len() >= transforms + own);
-        let (sums, tensors) = (Shared::new(sums), Tensors { x, dy, dw: Shared::new(dw) });
+        let sums = Shared::new(sums);
         let body = |geometry, stage, v, m| Body { plan: self, tensors, geometry, stage, v, m };
         let slots = together / split.channels / self.unit_len();
         for_each_task(split.channels * split.rows, workspace, transforms + own, |task, scratch| {
