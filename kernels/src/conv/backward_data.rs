@@ -42,6 +42,22 @@ fn winograd(s: &ConvShape, algorithm: Algorithm) -> Result<Option<(Variant, Conv
     }
 }
 
+/// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long to be made
+/// from blocks.
+fn share_copies(passes: &[Pass]) -> bool {
+    passes.len() > 1 && passes.iter().all(|p| p.planar && p.copy)
+}
+
+/// Lets passes whose axes have been joined read the copies of the first, which has the most rows and columns.
+fn share(passes: &mut [Pass]) {
+    if let [first, rest @ ..] = passes {
+        for pass in rest {
+            (pass.band_rows, pass.planes) = (first.band_rows, first.planes);
+            pass.walk();
+        }
+    }
+}
+
 impl BackwardData {
     /// Plans the shape (that of the forward convolution).
     ///
@@ -62,11 +78,11 @@ impl BackwardData {
             rows.iter().flat_map(|r| cols.iter().map(move |c| pass(r, c))).collect()
         };
         let mut passes = all(&rows, &cols);
-        if Pass::share_copies(&passes) {
+        if share_copies(&passes) {
             Axis::join(&mut rows);
             Axis::join(&mut cols);
             passes = all(&rows, &cols);
-            Pass::share(&mut passes);
+            share(&mut passes);
         }
         Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Direct(passes) })
     }
@@ -157,7 +173,7 @@ impl BackwardData {
         match &self.kind {
             Kind::Direct(passes) => {
                 let mut rest = packed;
-                for passes in passes.chunks(if Pass::share_copies(passes) { passes.len() } else { 1 }) {
+                for passes in passes.chunks(if share_copies(passes) { passes.len() } else { 1 }) {
                     let (packed, after) = rest.split_at(passes.iter().map(Pass::packed_len).sum());
                     passes[0].run_with(&passes[1..], self.isa, Call::plain(dy, packed, dx), workspace);
                     rest = after;

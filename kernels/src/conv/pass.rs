@@ -156,22 +156,6 @@ impl Pass {
         pass
     }
 
-    /// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long
-    /// to be made from blocks.
-    pub fn share_copies(passes: &[Pass]) -> bool {
-        passes.len() > 1 && passes.iter().all(|p| p.planar && p.copy)
-    }
-
-    /// Lets passes whose axes have been joined read the copies of the first, which has the most rows and columns.
-    pub fn share(passes: &mut [Pass]) {
-        if let [first, rest @ ..] = passes {
-            for pass in rest {
-                (pass.band_rows, pass.planes) = (first.band_rows, first.planes);
-                pass.walk();
-            }
-        }
-    }
-
     /// Chooses the band: a pure function of the shape.
     fn block(&mut self) {
         let (rows, cols) = (self.rows.count, self.cols.count);
@@ -215,7 +199,7 @@ impl Pass {
     }
 
     /// Lists where the steps read, in the order of the sums, and cuts them into chains.
-    fn walk(&mut self) {
+    pub fn walk(&mut self) {
         let taps = self.rows.taps.len() * self.cols.taps.len();
         if self.depthwise && !self.planar {
             // It walks over the taps itself.

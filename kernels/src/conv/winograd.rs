@@ -335,18 +335,7 @@ impl Winograd {
         );
     }
 
-    /// Runs a group on so many threads at most.
-    fn run_group(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
-        if self.is_first() {
-            self.run_first(isa, call, workspace);
-        } else if self.layouts == (Layout::Blocked, Layout::Blocked) {
-            self.run_blocked(isa, call, threads, workspace);
-        } else {
-            self.run_borders(isa, call, threads, workspace);
-        }
-    }
-
-    /// The same between blocked tensors.
+    /// Runs a group between blocked tensors on so many threads at most.
     fn run_blocked(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
         let threads = most_threads(threads, workspace.len(), |threads| self.blocks_len(threads));
         match self.own_tiles(threads) {

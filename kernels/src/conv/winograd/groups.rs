@@ -2,8 +2,9 @@
 //! which have a group's channels. So each group is a convolution of its own, of every so-many-th of these images.
 
 use super::{Call, Winograd};
-use crate::LANES;
+use crate::conv::Layout;
 use crate::threads::{for_each_task, most_threads};
+use crate::{Isa, LANES};
 
 /// Groups a thread from which on it does not matter whether threads get equally many.
 const EVEN: usize = 4;
@@ -42,6 +43,17 @@ pub(super) fn for_each(
 }
 
 impl Winograd {
+    /// Runs a group on so many threads at most.
+    pub(super) fn run_group(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
+        if self.is_first() {
+            self.run_first(isa, call, workspace);
+        } else if self.layouts == (Layout::Blocked, Layout::Blocked) {
+            self.run_blocked(isa, call, threads, workspace);
+        } else {
+            self.run_borders(isa, call, threads, workspace);
+        }
+    }
+
     /// The plan of one group, and its weights and parameters.
     pub(super) fn of_group<'a>(&self, call: &Call<'a>, group: usize) -> (Winograd, Call<'a>) {
         let part = |x: &'a [f32], len: usize| if x.len() > len { &x[group * len..][..len] } else { x };
