@@ -12,6 +12,7 @@ mod band;
 mod depthwise;
 mod forward;
 mod gather;
+mod lanes;
 mod narrow;
 mod pass;
 mod planar;

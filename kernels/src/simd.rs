@@ -66,6 +66,12 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     }
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Of sixteen channels in groups of `G`, a power of two below sixteen, the first, the second and so on of each group, in all of the
+    /// group's lanes; of the lanes from `lane` on.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading sixteen `f32`; `lane` is a multiple of [`Lanes::WIDTH`] below sixteen.
+    unsafe fn group<const G: usize>(self, p: *const f32, lane: usize) -> [Self::V; G];
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a − b`.

@@ -1,8 +1,9 @@
-//! Groups of whole blocks of channels: by Winograd too each is a convolution of its own.
+//! Groups of channels: of whole blocks, each by Winograd too a convolution of its own; of two, four or eight, lane by lane.
 
 mod common;
 
-use common::passes::check_winograd;
+use common::noise;
+use common::passes::{check, check_forward, check_winograd};
 use rectify_kernels::ConvShape;
 use rectify_kernels::conv::Algorithm;
 
@@ -29,4 +30,39 @@ fn groups_that_end_within_a_block_are_refused() {
         assert!(e.contains("groups = 2"), "{e}");
         assert_eq!(Algorithm::Auto.variant(&s), Ok(None));
     }
+}
+
+/// So many channels in groups of `each`.
+fn small(channels: usize, each: usize, [ih, iw]: [usize; 2], k: usize, stride: usize, pad: usize) -> ConvShape {
+    ConvShape { groups: channels / each, iw, ..ConvShape::square(2, channels, ih, channels, k, stride, pad) }
+}
+
+/// Rows that hold whole tiles of pixels, narrow ones, strides, kernels of more taps than a chunk; lanes without a channel.
+#[test]
+fn groups_within_a_block() {
+    for s in [
+        small(32, 2, [5, 9], 3, 1, 1),
+        small(20, 4, [6, 20], 3, 1, 1),
+        small(24, 8, [5, 11], 3, 1, 1),
+        small(6, 2, [4, 6], 3, 1, 1),
+        small(16, 4, [3, 5], 3, 1, 1),
+        small(16, 8, [3, 8], 3, 1, 1),
+        small(34, 2, [7, 11], 3, 2, 1),
+        small(20, 4, [8, 12], 3, 2, 1),
+        small(16, 8, [6, 13], 3, 2, 1),
+        small(16, 4, [5, 3], 3, 1, 1),
+        small(8, 2, [8, 9], 5, 1, 2),
+        small(8, 4, [9, 17], 7, 1, 3),
+        small(24, 8, [4, 17], 1, 1, 0),
+        ConvShape { dilation_w: 2, ..small(16, 8, [5, 14], 3, 1, 2) },
+    ] {
+        check(&s);
+    }
+}
+
+/// Planes too large to be made into blocks.
+#[test]
+fn large_groups_from_planes() {
+    let s = small(4, 2, [5, 3290], 3, 1, 1);
+    check_forward(&s, Algorithm::Direct, &noise(s.input().plain_len(), 1), &noise(s.weight_len(), 2));
 }

@@ -145,7 +145,7 @@ impl BackwardData {
                 for pass in passes {
                     let (packed, after) = rest.split_at_mut(pass.packed_len());
                     pass.pack(packed, |group, i, o, kh, kw| match pass.depthwise {
-                        true => weight(group, 0, kh, kw),
+                        true => weight(group / ocg * ocg + o, group % icg, kh, kw),
                         false => weight(group * ocg + o, i, kh, kw),
                     });
                     rest = after;

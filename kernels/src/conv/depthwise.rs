@@ -1,5 +1,6 @@
 //! Depthwise convolution: each channel by itself, lane by lane, straight from blocks to blocks. Small planes, on
-//! either side, are made into blocks or of them.
+//! either side, are made into blocks or of them. Groups of two, four or eight channels are computed in the same way: each lane
+//! takes the inputs of its group one after the other, from the other lanes of its block.
 //!
 //! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the padding's
 //! values for the taps outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
@@ -11,7 +12,7 @@
 use super::band::Finish;
 use super::pass::Pass;
 use crate::reference::conv::CHUNK;
-use crate::{Kernel, LANES, Lanes, Simd};
+use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
 /// Pixels of a tile: chains enough to hide the latency of FMA.
@@ -21,15 +22,18 @@ const FEW: usize = 4;
 /// Inputs outside the image: all.
 const ALL: usize = usize::MAX;
 
+/// [`Depthwise`] with groups of `G` channels: one function each.
+struct Grouped<'a, const G: usize>(&'a Depthwise<'a>);
+
 /// Some rows of one block of channels of one image.
 pub(super) struct Depthwise<'a> {
     pub pass: &'a Pass,
-    /// The block's plane of the input, and 16 values for what lies outside.
-    pub x: &'a [f32],
+    /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what lies outside.
+    pub x: *const f32,
     pub pads: &'a [f32; LANES],
-    /// The block's plane of the output.
+    /// The block's plane of the output, of which the rows are there.
     pub y: *mut f32,
-    /// The block's weights, `[tap][16]`.
+    /// The block's weights, `[tap][channel of a group][16]`.
     pub w: &'a [f32],
     /// The block's bias and slopes, and its planes of shortcut and pre-activation.
     pub finish: Finish,
@@ -38,12 +42,13 @@ pub(super) struct Depthwise<'a> {
     pub valid: usize,
 }
 
-impl Kernel for Depthwise<'_> {
+impl<const G: usize> Kernel for Grouped<'_, G> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (rows, cols) = (&self.pass.rows, &self.pass.cols);
+        let Grouped(block) = self;
+        let (rows, cols) = (&block.pass.rows, &block.pass.cols);
         let are_neighbours = cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
         let near = if are_neighbours && rows.taps.len() * cols.taps.len() <= CHUNK { cols.taps.len() } else { 0 };
         // A kernel that stands over the middle of its outputs, and the inputs outside the image that the last one reads.
@@ -54,25 +59,43 @@ impl Kernel for Depthwise<'_> {
         // as the padding.
         unsafe {
             match (near, cols.in_step, right, cols.count) {
-                (3, 1, 1, 9..) if is_same => self.same::<S, PIXELS, 3, 1, 1, 1>(s),
-                (5, 1, 2, 10..) if is_same => self.same::<S, PIXELS, 5, 2, 1, 2>(s),
-                (3, 1, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 1, 1>(s),
-                (5, 1, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 1, 2>(s),
-                (3, 2, 0, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 0>(s),
-                (3, 2, 1, 5..) if is_same => self.same::<S, FEW, 3, 1, 2, 1>(s),
-                (5, 2, 1, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 1>(s),
-                (5, 2, 2, 6..) if is_same => self.same::<S, FEW, 5, 2, 2, 2>(s),
-                _ => self.any(s, near),
+                (3, 1, 1, 9..) if is_same => block.same::<S, G, PIXELS, 3, 1, 1, 1>(s),
+                (5, 1, 2, 10..) if is_same && G == 1 => block.same::<S, G, PIXELS, 5, 2, 1, 2>(s),
+                (3, 1, 1, 5..) if is_same => block.same::<S, G, FEW, 3, 1, 1, 1>(s),
+                (5, 1, 2, 6..) if is_same && G == 1 => block.same::<S, G, FEW, 5, 2, 1, 2>(s),
+                (3, 2, 0, 5..) if is_same => block.same::<S, G, FEW, 3, 1, 2, 0>(s),
+                (3, 2, 1, 5..) if is_same => block.same::<S, G, FEW, 3, 1, 2, 1>(s),
+                (5, 2, 1, 6..) if is_same && G == 1 => block.same::<S, G, FEW, 5, 2, 2, 1>(s),
+                (5, 2, 2, 6..) if is_same && G == 1 => block.same::<S, G, FEW, 5, 2, 2, 2>(s),
+                _ => block.any::<S, G>(s, near),
             }
         }
     }
 }
 
 impl Depthwise<'_> {
+    /// Computes the rows.
+    pub fn run(&self, isa: Isa) {
+        match self.pass.fan_in {
+            1 => isa.dispatch(Grouped::<1>(self)),
+            2 => isa.dispatch(Grouped::<2>(self)),
+            4 => isa.dispatch(Grouped::<4>(self)),
+            _ => isa.dispatch(Grouped::<8>(self)),
+        }
+    }
+
     /// Rows of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel has `PAD` of
     /// them outside the image, the last one `RIGHT`.
     #[inline(always)]
-    unsafe fn same<S: Simd, const I: usize, const C: usize, const PAD: usize, const STEP: usize, const RIGHT: usize>(
+    unsafe fn same<
+        S: Simd,
+        const G: usize,
+        const I: usize,
+        const C: usize,
+        const PAD: usize,
+        const STEP: usize,
+        const RIGHT: usize,
+    >(
         &self,
         s: S,
     ) {
@@ -81,19 +104,19 @@ impl Depthwise<'_> {
         for row in self.rows.clone() {
             // SAFETY: the caller's promise; between the first tile and the last all taps lie in the image.
             unsafe {
-                self.near::<S, I, C, STEP, PAD, 0>(s, row, 0);
+                self.near::<S, G, I, C, STEP, PAD, 0>(s, row, 0);
                 for col in (I..last).step_by(I) {
                     // The last tiles overlap those before, which costs less than pixels one by one.
-                    self.near::<S, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
+                    self.near::<S, G, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
                 }
-                self.near::<S, I, C, STEP, 0, RIGHT>(s, row, last);
+                self.near::<S, G, I, C, STEP, 0, RIGHT>(s, row, last);
             }
         }
     }
 
     /// Any rows, of taps in `near` neighbouring columns or, if that is zero, in any.
     #[inline(always)]
-    unsafe fn any<S: Simd>(&self, s: S, near: usize) {
+    unsafe fn any<S: Simd, const G: usize>(&self, s: S, near: usize) {
         let cols = &self.pass.cols;
         // Columns all of whose taps lie in the image.
         let first = (-cols.low()).max(0) as usize;
@@ -109,13 +132,13 @@ impl Depthwise<'_> {
                     if (inner..outer).contains(&col) && inner + PIXELS <= outer {
                         let last = col.min(outer - PIXELS);
                         match (near, cols.in_step) {
-                            (3, 1) => self.near::<S, PIXELS, 3, 1, 0, 0>(s, row, last),
-                            (5, 1) => self.near::<S, PIXELS, 5, 1, 0, 0>(s, row, last),
-                            _ => self.tile::<S, PIXELS, false>(s, row, last),
+                            (3, 1) => self.near::<S, G, PIXELS, 3, 1, 0, 0>(s, row, last),
+                            (5, 1) if G == 1 => self.near::<S, G, PIXELS, 5, 1, 0, 0>(s, row, last),
+                            _ => self.tile::<S, G, PIXELS, false>(s, row, last),
                         }
                         col = outer.min(col + PIXELS);
                     } else {
-                        self.tile::<S, 1, true>(s, row, col);
+                        self.tile::<S, G, 1, true>(s, row, col);
                         col += 1;
                     }
                 }
@@ -128,6 +151,7 @@ impl Depthwise<'_> {
     #[inline(always)]
     unsafe fn near<
         S: Simd,
+        const G: usize,
         const I: usize,
         const C: usize,
         const STEP: usize,
@@ -144,24 +168,19 @@ impl Depthwise<'_> {
         for part in 0..S::PARTS {
             let lane = part * S::Register::WIDTH;
             // SAFETY: 16 lanes of padding.
-            let pad = unsafe { s.load(self.pads.as_ptr().add(lane)) };
+            let pad = unsafe { s.group::<G>(self.pads.as_ptr(), lane) };
             let mut chain = [s.zero(); I];
             for (t, tap) in rows.taps.iter().enumerate() {
                 let y = (row * rows.in_step) as isize + tap.offset;
                 // SAFETY: as many taps as the weights have; what is read of the row lies in it.
                 unsafe {
-                    let w = self.w.as_ptr().add(t * C * LANES + lane);
+                    let w = self.w.as_ptr().add(t * C * G * LANES + lane);
                     if y >= 0 && y < rows.input as isize {
-                        let at = (y * cols.input as isize + first) * LANES as isize + lane as isize;
-                        add_row::<_, I, C, STEP, LEFT, RIGHT>(
-                            s,
-                            &mut chain,
-                            self.x.as_ptr().wrapping_offset(at),
-                            pad,
-                            w,
-                        );
+                        let at = (y * cols.input as isize + first) * LANES as isize;
+                        let x = self.x.wrapping_offset(at);
+                        add_row::<_, G, I, C, STEP, LEFT, RIGHT>(s, &mut chain, x, lane, pad, w);
                     } else {
-                        add_row::<_, I, C, STEP, ALL, 0>(s, &mut chain, self.x.as_ptr(), pad, w);
+                        add_row::<_, G, I, C, STEP, ALL, 0>(s, &mut chain, self.x, lane, pad, w);
                     }
                 }
             }
@@ -172,16 +191,17 @@ impl Depthwise<'_> {
 
     /// `I` neighbouring pixels, of which `EDGE` ones may have taps outside the image.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const I: usize, const EDGE: bool>(&self, s: S, row: usize, col: usize) {
+    unsafe fn tile<S: Simd, const G: usize, const I: usize, const EDGE: bool>(&self, s: S, row: usize, col: usize) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
         let step = cols.in_step;
-        let pad = s.vector(self.pads);
+        // SAFETY: 16 lanes of padding.
+        let pad = unsafe { s.group::<G>(self.pads.as_ptr(), 0) };
         let (mut sums, mut chain) = ([s.zero(); I], [s.zero(); I]);
-        let (mut taps, is_long) = (0, self.pass.k > CHUNK);
+        let (mut taps, is_long) = (0, self.pass.k > CHUNK * G);
         for r in &rows.taps {
             let y = (row * rows.in_step) as isize + r.offset;
             let above = y < 0 || y >= rows.input as isize;
-            let line = self.x.as_ptr().wrapping_offset(y * (cols.input * LANES) as isize);
+            let line = self.x.wrapping_offset(y * (cols.input * LANES) as isize);
             for c in &cols.taps {
                 if is_long && taps % CHUNK == 0 && taps > 0 {
                     for i in 0..I {
@@ -189,16 +209,17 @@ impl Depthwise<'_> {
                         chain[i] = s.zero();
                     }
                 }
-                // SAFETY: as many taps as the weights have; a pixel is read if it lies in the image.
-                let w = unsafe { s.load(self.w.as_ptr().add(taps * LANES)) };
+                let w = self.w.as_ptr().wrapping_add(taps * G * LANES);
                 let x = (col * cols.in_step) as isize + c.offset;
                 let from = line.wrapping_offset(x * LANES as isize);
-                if above || EDGE && (x < 0 || x >= cols.input as isize) {
-                    (0..I).for_each(|i| chain[i] = s.fma(pad, w, chain[i]));
-                } else {
-                    for i in 0..I {
-                        // SAFETY: as above.
-                        chain[i] = s.fma(unsafe { s.load(from.add(i * step * LANES)) }, w, chain[i]);
+                let outside = above || EDGE && (x < 0 || x >= cols.input as isize);
+                for i in 0..I {
+                    // SAFETY: as many taps as the weights have; a pixel is read if it lies in the image.
+                    unsafe {
+                        let v = if outside { pad } else { s.group::<G>(from.wrapping_add(i * step * LANES), 0) };
+                        for g in 0..G {
+                            chain[i] = s.fma(v[g], s.load(w.add(g * LANES)), chain[i]);
+                        }
                     }
                 }
                 taps += 1;
@@ -238,11 +259,12 @@ impl Depthwise<'_> {
     }
 }
 
-/// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart. Of the inputs the first `LEFT` and the last `RIGHT` are
-/// `pad`.
+/// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart, of the lanes from `lane` on. Of the inputs the first `LEFT`
+/// and the last `RIGHT` are `pad`.
 #[inline(always)]
 unsafe fn add_row<
     L: Lanes,
+    const G: usize,
     const I: usize,
     const C: usize,
     const STEP: usize,
@@ -252,22 +274,43 @@ unsafe fn add_row<
     s: L,
     chain: &mut [L::V; I],
     x: *const f32,
-    pad: L::V,
+    lane: usize,
+    pad: [L::V; G],
     w: *const f32,
 ) {
-    let mut taps = [s.zero(); C];
+    let mut taps = [[s.zero(); G]; C];
     for c in 0..C {
-        // SAFETY: the caller's promise: `C` lines of weights.
-        taps[c] = unsafe { s.load(w.add(c * LANES)) };
+        for g in 0..G {
+            // SAFETY: the caller's promise: `C · G` lines of weights.
+            taps[c][g] = unsafe { s.load(w.add((c * G + g) * LANES)) };
+        }
     }
     let inputs = (I - 1) * STEP + C;
+    if L::WIDTH <= G {
+        // All lanes take the same number: it is cheaper to load it again than to keep so many, or the taps.
+        for c in 0..C {
+            for g in 0..G {
+                for i in 0..I {
+                    let p = i * STEP + c;
+                    let is_pad = p < LEFT || p + RIGHT >= inputs;
+                    let from = x.wrapping_add(p * LANES + lane / G * G + g);
+                    // SAFETY: the caller's promise: the inputs that are not `pad`.
+                    let v = if is_pad { pad[g] } else { s.splat(unsafe { from.read() }) };
+                    chain[i] = s.fma(v, taps[c][g], chain[i]);
+                }
+            }
+        }
+        return;
+    }
     for p in 0..inputs {
         let is_pad = p < LEFT || p + RIGHT >= inputs;
         // SAFETY: the caller's promise: the inputs that are not `pad`.
-        let v = if is_pad { pad } else { unsafe { s.load(x.wrapping_add(p * LANES)) } };
+        let v = if is_pad { pad } else { unsafe { s.group::<G>(x.wrapping_add(p * LANES), lane) } };
         for c in 0..C {
             if p >= c && (p - c) % STEP == 0 && (p - c) / STEP < I {
-                chain[(p - c) / STEP] = s.fma(v, taps[c], chain[(p - c) / STEP]);
+                for g in 0..G {
+                    chain[(p - c) / STEP] = s.fma(v[g], taps[c][g], chain[(p - c) / STEP]);
+                }
             }
         }
     }

@@ -56,7 +56,10 @@ pub(super) struct Chunk {
 /// What a pass computes and how it walks.
 #[derive(Debug, Clone)]
 pub(super) struct Pass {
+    /// Whether outputs are computed lane by lane, from the inputs of the same block: groups of one channel, or of two, four or eight.
     pub depthwise: bool,
+    /// Inputs of each lane then: channels of a group.
+    pub fan_in: usize,
     pub groups: usize,
     /// Input and output channels of a group.
     pub gic: usize,
@@ -97,16 +100,17 @@ impl Pass {
     /// Plans a pass from `channels.0` input to `channels.1` output channels in `groups` groups.
     pub fn new(input: Dims, output: Dims, groups: usize, rows: Axis, cols: Axis, options: &Options) -> Pass {
         let (mut gic, mut goc, mut groups) = (input.c / groups, output.c / groups, groups);
-        let depthwise = groups > 1 && gic == 1 && goc == 1;
+        let fan_in = gic;
+        let depthwise = groups > 1 && gic == goc && matches!(gic, 1 | 2 | 4 | 8);
         if depthwise {
-            (gic, goc, groups) = (LANES, LANES, blocks(groups));
+            (gic, goc, groups) = (LANES, LANES, blocks(input.c));
         }
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let taps = rows.taps.len() * cols.taps.len();
         // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
         debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
         let plane = depthwise.then(|| [input.c, input.plane().max(output.plane()) * LANES]);
-        let planar = taps > 0 && planar::serves(options, plane, groups, goc, taps * gic);
+        let planar = taps > 0 && !(depthwise && fan_in > 1) && planar::serves(options, plane, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -116,6 +120,7 @@ impl Pass {
             options.blocking.unwrap_or(Blocking { rows: 0, vectors: usize::MAX });
         let mut pass = Pass {
             depthwise,
+            fan_in,
             groups,
             gic,
             goc,
@@ -203,7 +208,7 @@ impl Pass {
         let taps = self.rows.taps.len() * self.cols.taps.len();
         if self.depthwise && !self.planar {
             // It walks over the taps itself.
-            self.k = taps;
+            self.k = taps * self.fan_in;
             return;
         }
         let (planes, strides, lanes) = (self.planes, self.in_strides(), self.in_lanes());
@@ -305,22 +310,6 @@ impl Pass {
         Strides { image: blocks(self.goc) * block, block, row, col: LANES }
     }
 
-    /// Elements of a task's copy of the input; of depthwise from planes, of 16 channels.
-    pub fn copy_len(&self) -> usize {
-        if self.depthwise && !self.planar {
-            return if self.layout == Layout::Nchw { self.input.plane() * LANES } else { 0 };
-        }
-        if self.copy { self.band_images * self.in_strides().image } else { 0 }
-    }
-
-    /// Elements of a task's outputs computed apart.
-    pub fn apart_len(&self) -> usize {
-        if self.depthwise && !self.planar {
-            return if self.out_layout == Layout::Nchw { self.output.plane() * LANES } else { 0 };
-        }
-        if self.scatter { self.band_images * self.out_strides().image } else { 0 }
-    }
-
     /// Blocks of output channels of a group.
     pub fn out_blocks(&self) -> usize {
         blocks(self.goc)
@@ -337,20 +326,20 @@ impl Pass {
         if self.k == 0 {
             return;
         }
+        let inputs = if self.depthwise { self.fan_in } else { self.gic };
         packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(unit, packed)| {
             let (group, block) = (unit / self.out_blocks(), unit % self.out_blocks());
             let (mut lines, valid) = (packed.chunks_exact_mut(LANES), LANES.min(self.goc - block * LANES));
-            for first in (0..if self.depthwise { 1 } else { self.gic }).step_by(LANES) {
+            for first in (0..inputs).step_by(LANES) {
                 for row in &self.rows.taps {
                     for col in &self.cols.taps {
-                        for i in first..if self.depthwise { 1 } else { self.gic.min(first + LANES) } {
+                        for i in first..inputs.min(first + LANES) {
                             let line = lines.next().unwrap_or_default();
                             for (o, w) in line.iter_mut().enumerate() {
+                                let (kh, kw, lane) = (row.weight, col.weight, group * LANES + o);
                                 *w = match self.depthwise {
-                                    true if group * LANES + o < self.output.c => {
-                                        weight(group * LANES + o, 0, 0, row.weight, col.weight)
-                                    }
-                                    false if o < valid => weight(group, block * LANES + o, i, row.weight, col.weight),
+                                    true if lane < self.output.c => weight(lane, 0, i, kh, kw),
+                                    false if o < valid => weight(group, block * LANES + o, i, kh, kw),
                                     _ => 0.0,
                                 };
                             }
@@ -379,10 +368,12 @@ impl Pass {
         let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
         let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
-        if self.planar {
-            return format!("planar-{isa}");
+        match (self.planar, self.depthwise, self.fan_in) {
+            (true, ..) => format!("planar-{isa}"),
+            (_, true, 1) => format!("depthwise-{isa}"),
+            (_, true, _) => format!("grouped-{isa}"),
+            _ => format!("direct-{isa}-{rows}x{tile}"),
         }
-        if self.depthwise { format!("depthwise-{isa}") } else { format!("direct-{isa}-{rows}x{tile}") }
     }
 }
 

@@ -28,7 +28,7 @@ const CHANNELS: usize = 8;
 const STEPS: usize = 160;
 /// Elements of 16 channels, of the input and of the output, up to which depthwise turns whole planes into blocks and back: 1 MiB. With
 /// vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a stride of 2 four times (Zen 4).
-const SMALL: usize = 1 << 18;
+pub(super) const SMALL: usize = 1 << 18;
 
 /// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
 /// have to be made from planes. Depthwise says of how many channels, and how many elements 16 of them have.

@@ -2,8 +2,6 @@
 
 use super::Layout;
 use super::band::{Band, Finish};
-use super::depthwise::Depthwise;
-use super::gather::Window;
 use super::narrow::Narrow;
 use super::pass::{Pass, Strides};
 use super::planar::Planar;
@@ -33,17 +31,17 @@ impl<'a> Call<'a> {
 }
 
 /// What all tasks of a pass share: a [`Call`] with its parameters spread over whole blocks.
-struct Tensors<'a> {
-    x: &'a [f32],
-    pads: &'a [f32],
-    packed: &'a [f32],
-    bias: Option<&'a [f32]>,
-    slopes: Option<&'a [f32]>,
-    shortcut: Option<&'a [f32]>,
-    y: Shared,
-    pre: Option<Shared>,
+pub(super) struct Tensors<'a> {
+    pub x: &'a [f32],
+    pub pads: &'a [f32],
+    pub packed: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    pub slopes: Option<&'a [f32]>,
+    pub shortcut: Option<&'a [f32]>,
+    pub y: Shared,
+    pub pre: Option<Shared>,
     /// Whether both are streamed.
-    streams: bool,
+    pub streams: bool,
 }
 
 /// Where a task's band lies.
@@ -60,8 +58,24 @@ impl Pass {
         2 * self.groups * self.out_blocks() * LANES
     }
 
+    /// Elements of a task's copy of the input.
+    pub fn copy_len(&self) -> usize {
+        if self.depthwise && !self.planar {
+            return self.lane_lens().0;
+        }
+        if self.copy { self.band_images * self.in_strides().image } else { 0 }
+    }
+
+    /// Elements of a task's outputs computed apart.
+    pub fn apart_len(&self) -> usize {
+        if self.depthwise && !self.planar {
+            return self.lane_lens().1;
+        }
+        if self.scatter { self.band_images * self.out_strides().image } else { 0 }
+    }
+
     /// Elements of the workspace of one thread.
-    fn scratch_len(&self) -> usize {
+    pub fn scratch_len(&self) -> usize {
         (self.copy_len() + 2 * self.apart_len()).next_multiple_of(LANES).max(LANES)
     }
 
@@ -92,7 +106,7 @@ impl Pass {
         if self.depthwise && !self.planar {
             let shared =
                 Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
-            return self.run_depthwise(isa, &shared, scratch);
+            return self.run_lanes(isa, &shared, scratch);
         }
         let oc_parts = self.oc_parts(rayon::current_num_threads());
         let (image_bands, row_bands) = self.bands();
@@ -113,82 +127,6 @@ impl Pass {
                 Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
             self.task(others, isa, place, &shared, scratch);
         });
-    }
-
-    /// Blocks of channels of all images, cut into bands of rows, as tasks; whole planes, where these are copied.
-    fn run_depthwise(&self, isa: Isa, shared: &Tensors<'_>, scratch: &mut [f32]) {
-        let (from, to) = (self.input.plane() * LANES, self.output.plane() * LANES);
-        let (copies, scatters) = (self.layout == Layout::Nchw, self.out_layout == Layout::Nchw);
-        let rows = match copies || scatters {
-            true => self.rows.count,
-            false => self.rows.count.min((crate::task::ELEMENTS / (self.cols.count * LANES)).max(1)),
-        };
-        let bands = self.rows.count.div_ceil(rows);
-        let planes = self.input.n * self.groups;
-        for_each_task(planes * bands, scratch, self.scratch_len(), |task, scratch| {
-            let (plane, band) = (task / bands, task % bands);
-            let (image, block) = (plane / self.groups, plane % self.groups);
-            let (copy, apart) = scratch.split_at_mut(self.copy_len());
-            let (apart_y, apart_pre) = apart.split_at_mut(self.apart_len());
-            let channels = block * LANES..(block + 1) * LANES;
-            let valid = LANES.min(self.output.c - block * LANES);
-            let parameter = |p: Option<&[f32]>| p.map_or(std::ptr::null(), |p| p[channels.clone()].as_ptr());
-            let x = if copies {
-                let window = self.plane(block);
-                isa.dispatch(ToPixels { window, x: shared.x, n: image, pads: &[], to: copy });
-                &*copy
-            } else {
-                &shared.x[plane * from..][..from]
-            };
-            let (y, shortcut, pre) = if scatters {
-                let pre = shared.pre.map_or(std::ptr::null_mut(), |_| apart_pre.as_mut_ptr());
-                (apart_y.as_mut_ptr(), std::ptr::null(), pre)
-            } else {
-                let shortcut = shared.shortcut.map_or(std::ptr::null(), |s| s[plane * to..].as_ptr());
-                let pre = shared.pre.map_or(std::ptr::null_mut(), |p| p.ptr().wrapping_add(plane * to));
-                (shared.y.ptr().wrapping_add(plane * to), shortcut, pre)
-            };
-            let pads = shared.pads.get(channels.clone()).and_then(|p| p.first_chunk());
-            isa.dispatch(Depthwise {
-                pass: self,
-                x,
-                pads: pads.unwrap_or(&[0.0; LANES]),
-                y,
-                w: &shared.packed[block * self.k * LANES..][..self.k * LANES],
-                finish: Finish {
-                    bias: parameter(shared.bias),
-                    slopes: parameter(shared.slopes),
-                    shortcut,
-                    pre,
-                    streams: shared.streams,
-                },
-                rows: band * rows..self.rows.count.min((band + 1) * rows),
-                valid,
-            });
-            if scatters {
-                let at = (image * self.output.c + block * LANES) * self.output.plane();
-                let planes = |pixels: &[f32], to: Shared, shortcut: Option<&[f32]>| {
-                    isa.dispatch(FromPixels {
-                        pixels: &pixels[..self.output.plane() * LANES],
-                        y: to.ptr().wrapping_add(at),
-                        shortcut: shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr()),
-                        plane: self.output.plane(),
-                        valid,
-                    });
-                };
-                planes(apart_y, shared.y, shared.shortcut);
-                if let Some(pre) = shared.pre {
-                    planes(apart_pre, pre, None);
-                }
-            }
-        });
-    }
-
-    /// The window of a block of channels of the input that depthwise reads as blocks: without what lies outside.
-    fn plane(&self, block: usize) -> Window {
-        let channels = LANES.min(self.input.c - block * LANES);
-        let (dims, layout, channel) = (self.input, self.layout, block * LANES);
-        Window { dims, layout, channel, channels, row: 0, rows: dims.h, col: 0, cols: dims.w, lanes: LANES }
     }
 
     /// Spreads a parameter (one per channel, or one for all) over whole blocks, group by group.

@@ -86,6 +86,34 @@ impl Lanes for Half {
         unsafe { _mm256_storeu_ps(p, v) }
     }
     #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, lane: usize) -> [__m256; G] {
+        // SAFETY: the token proves AVX2; 16 readable floats by the caller's promise, 8 of them from the lane on.
+        unsafe {
+            let p = p.add(lane);
+            let v = _mm256_loadu_ps(p);
+            let mut of = [v; G];
+            match G {
+                1 => {}
+                2 => {
+                    of[0] = _mm256_moveldup_ps(v);
+                    of[1] = _mm256_movehdup_ps(v);
+                }
+                4 => {
+                    of[0] = _mm256_permute_ps::<0x00>(v);
+                    of[1] = _mm256_permute_ps::<0x55>(v);
+                    of[2] = _mm256_permute_ps::<0xaa>(v);
+                    of[3] = _mm256_permute_ps::<0xff>(v);
+                }
+                _ => {
+                    for (i, to) in of.iter_mut().enumerate() {
+                        *to = self.splat(p.add(i).read());
+                    }
+                }
+            }
+            of
+        }
+    }
+    #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the token proves AVX2 and FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -148,6 +176,16 @@ impl Lanes for Avx2 {
             _mm256_stream_ps(p, v.0);
             _mm256_stream_ps(p.add(8), v.1);
         }
+    }
+    #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, _lane: usize) -> [V2; G] {
+        // SAFETY: the caller's promise.
+        let [low, high] = unsafe { [self.register().group::<G>(p, 0), self.register().group::<G>(p, 8)] };
+        let mut of = [self.zero(); G];
+        for i in 0..G {
+            of[i] = V2(low[i], high[i]);
+        }
+        of
     }
     #[inline(always)]
     fn fma(self, a: V2, b: V2, c: V2) -> V2 {

@@ -34,6 +34,31 @@ impl Lanes for Avx512 {
         unsafe { _mm512_stream_ps(p, v) }
     }
     #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, _lane: usize) -> [__m512; G] {
+        // SAFETY: the token proves AVX-512F; 16 readable floats by the caller's promise.
+        unsafe {
+            let v = _mm512_loadu_ps(p);
+            let mut of = [v; G];
+            if G == 2 {
+                of[0] = _mm512_moveldup_ps(v);
+                of[1] = _mm512_movehdup_ps(v);
+            }
+            for first in (0..if G > 2 { G } else { 0 }).step_by(4) {
+                // The first or the second four of each eight, twice.
+                let four = match (G, first) {
+                    (4, _) => v,
+                    (_, 0) => _mm512_shuffle_f32x4::<0xa0>(v, v),
+                    _ => _mm512_shuffle_f32x4::<0xf5>(v, v),
+                };
+                of[first] = _mm512_permute_ps::<0x00>(four);
+                of[first + 1] = _mm512_permute_ps::<0x55>(four);
+                of[first + 2] = _mm512_permute_ps::<0xaa>(four);
+                of[first + 3] = _mm512_permute_ps::<0xff>(four);
+            }
+            of
+        }
+    }
+    #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_fmadd_ps(a, b, c) }

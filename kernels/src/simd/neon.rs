@@ -35,6 +35,27 @@ impl Lanes for Quarter {
         unsafe { vst1q_f32(p, v) }
     }
     #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, lane: usize) -> [float32x4_t; G] {
+        // SAFETY: the token proves NEON; 16 readable floats by the caller's promise.
+        unsafe {
+            let v = vld1q_f32(p.add(lane));
+            let mut of = [v; G];
+            match G {
+                1 => {}
+                2 => {
+                    of[0] = vtrn1q_f32(v, v);
+                    of[1] = vtrn2q_f32(v, v);
+                }
+                _ => {
+                    for (i, to) in of.iter_mut().enumerate() {
+                        *to = self.splat(p.add(lane / G * G + i).read());
+                    }
+                }
+            }
+            of
+        }
+    }
+    #[inline(always)]
     fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: the token proves NEON.
         unsafe { vfmaq_f32(c, a, b) }
@@ -87,6 +108,18 @@ impl Lanes for Neon {
             // SAFETY: 16 writable floats by the caller's promise.
             unsafe { self.register().store(p.add(4 * i), q) }
         }
+    }
+    #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, _lane: usize) -> [V4; G] {
+        let mut of = [self.zero(); G];
+        for part in 0..4 {
+            // SAFETY: the caller's promise.
+            let quarter = unsafe { self.register().group::<G>(p, 4 * part) };
+            for i in 0..G {
+                of[i][part] = quarter[i];
+            }
+        }
+        of
     }
     #[inline(always)]
     fn fma(self, a: V4, b: V4, c: V4) -> V4 {

@@ -31,6 +31,12 @@ impl Lanes for Portable {
         unsafe { p.cast::<[f32; 16]>().write(v) }
     }
     #[inline(always)]
+    unsafe fn group<const G: usize>(self, p: *const f32, _lane: usize) -> [Self::V; G] {
+        // SAFETY: 16 readable floats by the caller's promise.
+        let v = unsafe { self.load(p) };
+        core::array::from_fn(|i| core::array::from_fn(|lane| v[lane / G * G + i]))
+    }
+    #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         core::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
