@@ -90,7 +90,7 @@ fn every_problem_file_parses() {
         }
         files += 1;
     }
-    assert_eq!(files, 9);
+    assert_eq!(files, 10);
 }
 
 prop_compose! {
