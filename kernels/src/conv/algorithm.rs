@@ -51,8 +51,10 @@ impl Algorithm {
     /// `shape.n`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a Winograd algorithm was asked for that cannot serve the shape, with the reason.
+    /// A shape that is none ([`ConvShape::check`]); [`Error::Shape`] if a Winograd algorithm was asked for that cannot serve it, with
+    /// the reason.
     pub fn variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
+        shape.check()?;
         let accurate = match self {
             Algorithm::Direct => return Ok(None),
             Algorithm::Auto => return Ok(auto(shape)),
@@ -78,6 +80,7 @@ impl Algorithm {
     /// # Errors
     /// As [`Algorithm::variant`].
     pub fn variant_from(self, s: &ConvShape, input: Layout) -> Result<Option<Variant>, Error> {
+        s.check()?;
         let first = Variant::F4x7S2;
         let serves = input == Layout::Nchw && s.ic <= Layout::MOST_CHANNELS && winograd::check(first, s).is_ok();
         let wanted = match self {
@@ -106,6 +109,7 @@ impl Algorithm {
     /// # Errors
     /// As [`Algorithm::variant`]; a stride.
     pub fn weights_variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
+        shape.check()?;
         match self {
             Algorithm::Auto => Ok(weights_auto(shape)),
             _ => self.gradient_variant(shape),
@@ -229,6 +233,17 @@ impl std::str::FromStr for Algorithm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_shape_is_too_bad_to_be_refused() {
+        let s = ConvShape::square(1, 32, 8, 32, 3, 1, 1);
+        for s in [ConvShape { groups: 0, ..s }, ConvShape { stride_h: 0, ..s }, ConvShape { kh: 11, ..s }] {
+            for algorithm in Algorithm::ALL {
+                assert!(algorithm.variant(&s).is_err() && algorithm.weights_variant(&s).is_err(), "{s:?}");
+                assert!(algorithm.variant_from(&s, Layout::Nchw).is_err(), "{s:?}");
+            }
+        }
+    }
 
     /// Groups as single convolutions, forward and backward.
     #[test]
