@@ -225,6 +225,7 @@ fn no_run_allocates() {
         square(2, 64, 12, 70, 1, 1, 0),
         ConvShape { groups: 4, ..square(3, 20, 12, 36, 3, 2, 1) },
         ConvShape { groups: 3, ..square(3, 48, 12, 96, 3, 1, 1) },
+        ConvShape { groups: 5, ..square(2, 20, 12, 20, 3, 1, 1) },
         ConvShape { groups: 33, dilation_h: 2, ..square(17, 33, 12, 33, 3, 1, 2) },
     ];
     let d = Dims { n: 9, c: 40, h: 31, w: 30 };

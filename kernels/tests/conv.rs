@@ -196,6 +196,15 @@ fn few_channels_of_wide_images() {
         check(&ConvShape { iw: 130, ..ConvShape::square(1, channels, 3, 17, 3, 2, 1) });
     }
     check(&ConvShape::square(1, 3, 7, 17, 1, 2, 0));
+    // Gradients whose last taps lie right of the image.
+    check(&ConvShape {
+        iw: 1,
+        kw: 2,
+        stride_h: 1,
+        dilation_w: 3,
+        pad_left: 8,
+        ..ConvShape::square(1, 2, 4, 20, 2, 2, 0)
+    });
     // Passes of 17 and of 16 rows and columns share copies, band by band.
     check(&ConvShape::square(1, 2, 33, 17, 3, 2, 1));
 }

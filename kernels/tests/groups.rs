@@ -60,9 +60,13 @@ fn groups_within_a_block() {
     }
 }
 
-/// Planes too large to be made into blocks.
+/// Planes that are made into blocks band by band; of two blocks, with a stride and a band that reads padding alone.
 #[test]
 fn large_groups_from_planes() {
-    let s = small(4, 2, [5, 3290], 3, 1, 1);
-    check_forward(&s, Algorithm::Direct, &noise(s.input().plain_len(), 1), &noise(s.weight_len(), 2));
+    for s in [
+        ConvShape { n: 1, ..small(4, 2, [5, 3290], 3, 1, 1) },
+        ConvShape { n: 1, stride_w: 1, pad_top: 5, ..small(18, 2, [5, 3290], 3, 2, 1) },
+    ] {
+        check_forward(&s, Algorithm::Direct, &noise(s.input().plain_len(), 1), &noise(s.weight_len(), 2));
+    }
 }

@@ -23,7 +23,7 @@ pub enum Algorithm {
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, groups of whole blocks of 16 channels; error below 5e-6. A forward pass takes stride 2 in both
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6. A forward pass takes stride 2 in both
     /// directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four channels, 7×7:
     /// F(4×4, …) of its phases.
     Winograd,

@@ -31,13 +31,14 @@ pub(super) struct Depthwise<'a> {
     /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what lies outside.
     pub x: *const f32,
     pub pads: &'a [f32; LANES],
-    /// The block's plane of the output, of which the rows are there.
+    /// The block's plane of the output, from row `first` on.
     pub y: *mut f32,
     /// The block's weights, `[tap][channel of a group][16]`.
     pub w: &'a [f32],
     /// The block's bias and slopes, and its planes of shortcut and pre-activation.
     pub finish: Finish,
     pub rows: Range<usize>,
+    pub first: usize,
     /// Lanes that have a channel.
     pub valid: usize,
 }
@@ -55,7 +56,8 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
         let pad = near / 2;
         let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
         let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
-        // SAFETY: whoever made the kernel promises that its pointers are the planes of the pass. Rows have a tile's pixels and as many
+        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows read and
+        // write. Rows have a tile's pixels and as many
         // as the padding.
         unsafe {
             match (near, cols.in_step, right, cols.count) {
@@ -239,7 +241,8 @@ impl Depthwise<'_> {
     unsafe fn store<L: Lanes, const I: usize>(&self, s: L, sums: &[L::V; I], part: usize, row: usize, col: usize) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
         let lane = part * L::WIDTH;
-        let at = ((rows.first + row * rows.step) * self.pass.output.w + cols.first + col * cols.step) * LANES + lane;
+        let row = rows.first + row * rows.step - self.first;
+        let at = (row * self.pass.output.w + cols.first + col * cols.step) * LANES + lane;
         let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null() && self.valid == LANES;
         let valid = s.first(self.valid, part);
         // SAFETY: output pixels of the pass.

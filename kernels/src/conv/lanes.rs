@@ -72,10 +72,9 @@ impl Pass {
             } else {
                 shared.x[plane * from..][..from].as_ptr()
             };
-            let above = rows.start * self.output.w * LANES;
             let (y, shortcut, pre) = if scatters {
-                let pre = shared.pre.map_or(std::ptr::null_mut(), |_| apart_pre.as_mut_ptr().wrapping_sub(above));
-                (apart_y.as_mut_ptr().wrapping_sub(above), std::ptr::null(), pre)
+                let pre = shared.pre.map_or(std::ptr::null_mut(), |_| apart_pre.as_mut_ptr());
+                (apart_y.as_mut_ptr(), std::ptr::null(), pre)
             } else {
                 let shortcut = shared.shortcut.map_or(std::ptr::null(), |s| s[plane * to..].as_ptr());
                 let pre = shared.pre.map_or(std::ptr::null_mut(), |p| p.ptr().wrapping_add(plane * to));
@@ -90,6 +89,7 @@ impl Pass {
                 y,
                 w: &shared.packed[block * self.k * LANES..][..self.k * LANES],
                 finish: Finish { bias, slopes, shortcut, pre, streams: shared.streams },
+                first: if scatters { rows.start } else { 0 },
                 rows: rows.clone(),
                 valid,
             }

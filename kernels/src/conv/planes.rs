@@ -87,6 +87,9 @@ impl ToPlanes<'_> {
     fn transpose<S: Simd>(&mut self, s: S) {
         let (w, p) = (self.window, self.planes);
         let (cols, from) = columns(&w, &p, 0);
+        if cols.is_empty() {
+            return;
+        }
         for block in 0..blocks(w.channels) {
             let valid = LANES.min(w.channels - block * LANES);
             let plane = (self.n * blocks(w.dims.c) + w.channel / LANES + block) * w.dims.plane();

@@ -111,7 +111,7 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     }
     let is_whole = s.group_ic().is_multiple_of(LANES) && s.group_oc().is_multiple_of(LANES);
     if s.groups > 1 && (!is_whole || variant == Variant::F4x7S2) {
-        let why = "cannot be served by this Winograd algorithm: it takes groups of whole blocks of 16 channels at most";
+        let why = "cannot be served by this Winograd algorithm: groups must be of multiples of 16 channels, with 7×7 kernels there must be one";
         return Err(Error::Shape { what: "groups", value: s.groups, why });
     }
     Ok(())

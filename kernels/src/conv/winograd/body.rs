@@ -57,7 +57,7 @@ struct Output<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomD
 struct EdgeOutput<T, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
 
 // SAFETY of all: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of `products`,
-// the call's slices have the lengths of the plan.
+// the call's tensors have the images of all groups, its other slices the lengths of the plan.
 impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
     type Output = ();
     #[inline(always)]

@@ -169,7 +169,7 @@ impl Winograd {
             Layout::Blocked => {
                 let plane = (band.image * self.out_blocks() + block) * d.plane();
                 let to = y.ptr().wrapping_add((plane + band.output_row * d.w) * LANES);
-                // SAFETY: the band's rows of the block lie in the tensor, whose length `run_borders` has checked; no other task
+                // SAFETY: the band's rows of the block lie in the tensor, whose length `Winograd::run` has checked; no other task
                 // has them.
                 unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
             }

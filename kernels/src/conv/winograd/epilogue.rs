@@ -76,7 +76,7 @@ impl<'a> Epilogue<'a> {
     /// Transforms the products of the tile at `place`, which are `position` apart from `from` on, and writes its outputs.
     ///
     /// # Safety
-    /// 16 elements must be readable at each of `N²` positions. The call's tensors have the output's dimensions, in which the
+    /// 16 elements must be readable at each of `N²` positions. The call's tensors have images of the output's dimensions, of all groups, in which the
     /// place lies, and no other thread has it.
     #[inline(always)]
     pub unsafe fn tile<S: Simd, T: Line<N, M>, const N: usize, const M: usize>(

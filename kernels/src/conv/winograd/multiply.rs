@@ -36,7 +36,7 @@ impl Kernel for Part<'_, Multiply> {
     fn run<S: Simd>(self, s: S) {
         let Part(body, Multiply(panel, tiles)) = self;
         // SAFETY: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of `products`, the
-        // call's slices have the lengths of the plan.
+        // call's weights have the length of the plan.
         unsafe { body.multiply(s, panel, tiles) }
     }
 }

@@ -104,7 +104,7 @@ impl Source<'_> {
     /// `O`; `step` pixels apart.
     ///
     /// # Safety
-    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
     #[inline(always)]
     pub unsafe fn spread_phases<S: Simd, T: Line<N, N> + Line<O, O>, const N: usize, const O: usize>(
         &self,

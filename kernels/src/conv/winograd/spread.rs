@@ -38,7 +38,7 @@ impl Source<'_> {
     /// Transforms tiles of `A × A` pixels, `step` apart, of one block of channels.
     ///
     /// # Safety
-    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
     #[inline(always)]
     pub unsafe fn spread<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
         &self,
@@ -112,7 +112,7 @@ impl Source<'_> {
     /// The same of tiles that have fewer positions than others.
     ///
     /// # Safety
-    /// `x` is as long as `dims` says, the places lie in it, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
     #[inline(always)]
     pub unsafe fn spread_edges<S: Simd, T: Axis>(
         &self,
