@@ -29,13 +29,17 @@ impl Draw {
     fn shape(&self) -> ConvShape {
         let fold = |x: u8, most: u8| usize::from(x % most);
         let groups = [1, 1, 1, 2, 3, 5, 17][fold(self.groups, 7)];
-        // Depthwise needs one channel a group; many channels a group only without groups.
-        let most = if groups == 1 { 70 } else { 4 };
+        // A group has any few channels, or as many as lanes or blocks are taken by.
+        let channels = |x: u8| match groups {
+            1 => 1 + fold(x, 70),
+            2 | 3 => [1, 2, 3, 4, 8, 16, 32][fold(x, 7)],
+            _ => [1, 2, 3, 4, 8][fold(x, 5)],
+        };
         ConvShape {
             n: 1 + fold(self.n, 10),
             groups,
-            ic: groups * (1 + fold(self.channels[0], most)),
-            oc: groups * (1 + fold(self.channels[1], most)),
+            ic: groups * channels(self.channels[0]),
+            oc: groups * channels(self.channels[1]),
             ih: 1 + fold(self.image[0], 9),
             iw: 1 + fold(self.image[1], 20),
             kh: 1 + fold(self.kernel[0], 5),

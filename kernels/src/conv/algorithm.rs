@@ -23,9 +23,9 @@ pub enum Algorithm {
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6. A forward pass takes stride 2 in both
-    /// directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four channels, 7×7:
-    /// F(4×4, …) of its phases.
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6.
+    /// A forward pass takes stride 2 in both directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four
+    /// channels and one group, 7×7: F(4×4, …) of its phases.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,

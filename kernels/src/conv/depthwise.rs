@@ -28,7 +28,8 @@ struct Grouped<'a, const G: usize>(&'a Depthwise<'a>);
 /// Some rows of one block of channels of one image.
 pub(super) struct Depthwise<'a> {
     pub pass: &'a Pass,
-    /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what lies outside.
+    /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what lies
+    /// outside.
     pub x: *const f32,
     pub pads: &'a [f32; LANES],
     /// The block's plane of the output, from row `first` on.
@@ -37,8 +38,8 @@ pub(super) struct Depthwise<'a> {
     pub w: &'a [f32],
     /// The block's bias and slopes, and its planes of shortcut and pre-activation.
     pub finish: Finish,
-    pub rows: Range<usize>,
     pub first: usize,
+    pub rows: Range<usize>,
     /// Lanes that have a channel.
     pub valid: usize,
 }
@@ -56,9 +57,8 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
         let pad = near / 2;
         let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
         let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
-        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows read and
-        // write. Rows have a tile's pixels and as many
-        // as the padding.
+        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows
+        // read and write. Rows have a tile's pixels and as many as the padding.
         unsafe {
             match (near, cols.in_step, right, cols.count) {
                 (3, 1, 1, 9..) if is_same => block.same::<S, G, PIXELS, 3, 1, 1, 1>(s),
@@ -78,7 +78,7 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
 impl Depthwise<'_> {
     /// Computes the rows.
     pub fn run(&self, isa: Isa) {
-        match self.pass.fan_in {
+        match self.pass.group_width {
             1 => isa.dispatch(Grouped::<1>(self)),
             2 => isa.dispatch(Grouped::<2>(self)),
             4 => isa.dispatch(Grouped::<4>(self)),

@@ -56,10 +56,11 @@ pub(super) struct Chunk {
 /// What a pass computes and how it walks.
 #[derive(Debug, Clone)]
 pub(super) struct Pass {
-    /// Whether outputs are computed lane by lane, from the inputs of the same block: groups of one channel, or of two, four or eight.
+    /// Whether outputs are computed lane by lane, from the inputs of the same block: groups of one channel, or of two, four or
+    /// eight.
     pub depthwise: bool,
-    /// Inputs of each lane then: channels of a group.
-    pub fan_in: usize,
+    /// Channels that a group has, before groups are put together in blocks.
+    pub group_width: usize,
     pub groups: usize,
     /// Input and output channels of a group.
     pub gic: usize,
@@ -100,7 +101,7 @@ impl Pass {
     /// Plans a pass from `channels.0` input to `channels.1` output channels in `groups` groups.
     pub fn new(input: Dims, output: Dims, groups: usize, rows: Axis, cols: Axis, options: &Options) -> Pass {
         let (mut gic, mut goc, mut groups) = (input.c / groups, output.c / groups, groups);
-        let fan_in = gic;
+        let group_width = gic;
         let depthwise = groups > 1 && gic == goc && matches!(gic, 1 | 2 | 4 | 8);
         if depthwise {
             (gic, goc, groups) = (LANES, LANES, blocks(input.c));
@@ -110,7 +111,8 @@ impl Pass {
         // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
         debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
         let plane = depthwise.then(|| [input.c, input.plane().max(output.plane()) * LANES]);
-        let planar = taps > 0 && !(depthwise && fan_in > 1) && planar::serves(options, plane, groups, goc, taps * gic);
+        let planar =
+            taps > 0 && !(depthwise && group_width > 1) && planar::serves(options, plane, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -120,7 +122,7 @@ impl Pass {
             options.blocking.unwrap_or(Blocking { rows: 0, vectors: usize::MAX });
         let mut pass = Pass {
             depthwise,
-            fan_in,
+            group_width,
             groups,
             gic,
             goc,
@@ -208,7 +210,7 @@ impl Pass {
         let taps = self.rows.taps.len() * self.cols.taps.len();
         if self.depthwise && !self.planar {
             // It walks over the taps itself.
-            self.k = taps * self.fan_in;
+            self.k = taps * self.group_width;
             return;
         }
         let (planes, strides, lanes) = (self.planes, self.in_strides(), self.in_lanes());
@@ -326,7 +328,7 @@ impl Pass {
         if self.k == 0 {
             return;
         }
-        let inputs = if self.depthwise { self.fan_in } else { self.gic };
+        let inputs = if self.depthwise { self.group_width } else { self.gic };
         packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(unit, packed)| {
             let (group, block) = (unit / self.out_blocks(), unit % self.out_blocks());
             let (mut lines, valid) = (packed.chunks_exact_mut(LANES), LANES.min(self.goc - block * LANES));
@@ -368,7 +370,7 @@ impl Pass {
         let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
         let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
-        match (self.planar, self.depthwise, self.fan_in) {
+        match (self.planar, self.depthwise, self.group_width) {
             (true, ..) => format!("planar-{isa}"),
             (_, true, 1) => format!("depthwise-{isa}"),
             (_, true, _) => format!("grouped-{isa}"),

@@ -7,6 +7,7 @@
 
 mod body;
 mod borders;
+mod call;
 mod edges;
 mod epilogue;
 mod first;
@@ -31,6 +32,7 @@ use crate::task::part;
 use crate::threads::{Shared, for_each_stage, for_each_task, most_threads};
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
+use call::Call;
 use order::{Order, Place, Stretch};
 pub(super) use pack::Oihw;
 use phases::Depth;
@@ -113,21 +115,6 @@ impl Geometry {
     fn range(&self) -> Range<usize> {
         self.first..self.first + self.tiles
     }
-}
-
-/// [`Tensors`], as the tasks share them.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    x: &'a [f32],
-    packed: &'a [f32],
-    pads: &'a [f32],
-    bias: Option<&'a [f32]>,
-    slopes: Option<&'a [f32]>,
-    shortcut: Option<&'a [f32]>,
-    y: Shared,
-    pre: Option<Shared>,
-    /// Whether both are streamed.
-    streams: bool,
 }
 
 impl Winograd {

@@ -20,6 +20,8 @@
 //! phase is a segment, [`CHUNK`] segments are a chain from zero, and the chains are added in order. What lies outside
 //! the image is transformed like any other input.
 //!
+//! Each group of channels is a convolution of its own.
+//!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
 //! A position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
@@ -110,11 +112,13 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
         }
     }
     let is_whole = s.group_ic().is_multiple_of(LANES) && s.group_oc().is_multiple_of(LANES);
-    if s.groups > 1 && (!is_whole || variant == Variant::F4x7S2) {
-        let why = "cannot be served by this Winograd algorithm: groups must be of multiples of 16 channels, with 7×7 kernels there must be one";
-        return Err(Error::Shape { what: "groups", value: s.groups, why });
-    }
-    Ok(())
+    let why = match variant {
+        _ if s.groups == 1 => return Ok(()),
+        Variant::F4x7S2 => "cannot be served by this Winograd algorithm: it takes one group",
+        _ if is_whole => return Ok(()),
+        _ => "cannot be served by Winograd: its groups must have multiples of 16 channels",
+    };
+    Err(Error::Shape { what: "groups", value: s.groups, why })
 }
 
 /// Whether a shape is one whose gradients a Winograd algorithm serves: [`check`], and stride 1.

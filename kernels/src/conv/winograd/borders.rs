@@ -118,15 +118,7 @@ impl Winograd {
             let rows = (band.image, band.output_row, output.h);
             self.load(isa, self.layouts.1, (&self.output, shortcut), rows, extra, shared);
         }
-        let apart = Call {
-            x,
-            y: Shared::new(y),
-            pre: call.pre.map(|_| Shared::new(extra)),
-            shortcut: call.shortcut.map(|_| &*extra),
-            streams: false,
-            ..*call
-        };
-        band.plan.run_blocked(isa, &apart, threads, workspace);
+        band.plan.run_blocked(isa, &Call { x, ..call.apart(y, extra) }, threads, workspace);
         self.store(isa, band, y, call.y, shared);
         if let Some(pre) = call.pre {
             self.store(isa, band, extra, pre, shared);

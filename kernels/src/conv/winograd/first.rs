@@ -153,13 +153,7 @@ impl Winograd {
             if let Some(shortcut) = call.shortcut {
                 self.load_planes(isa, &block, shortcut, extra);
             }
-            let apart = Call {
-                y: Shared::new(y),
-                pre: call.pre.map(|_| Shared::new(extra)),
-                shortcut: call.shortcut.map(|_| &*extra),
-                streams: false,
-                ..*call
-            };
+            let apart = call.apart(y, extra);
             output(&Target { call: apart, output: self.part(&block), origin: Place { image: 0, row: 0, col: 0 } });
             self.store_planes(isa, &block, y, call.y);
             if let Some(pre) = call.pre {
