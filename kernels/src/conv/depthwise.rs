@@ -50,6 +50,10 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Grouped(block) = self;
+        if !S::UNROLLS {
+            // SAFETY: as below.
+            return unsafe { block.singly::<S, G>(s) };
+        }
         let (rows, cols) = (&block.pass.rows, &block.pass.cols);
         let are_neighbours = cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
         let near = if are_neighbours && rows.taps.len() * cols.taps.len() <= CHUNK { cols.taps.len() } else { 0 };
@@ -112,6 +116,17 @@ impl Depthwise<'_> {
                     self.near::<S, G, I, C, STEP, 0, 0>(s, row, col.min(last - RIGHT.div_ceil(STEP)));
                 }
                 self.near::<S, G, I, C, STEP, 0, RIGHT>(s, row, last);
+            }
+        }
+    }
+
+    /// Any rows, pixel by pixel.
+    #[inline(always)]
+    unsafe fn singly<S: Simd, const G: usize>(&self, s: S) {
+        for row in self.rows.clone() {
+            for col in 0..self.pass.cols.count {
+                // SAFETY: the caller's promise; whether taps lie in the image is checked.
+                unsafe { self.tile::<S, G, 1, true>(s, row, col) };
             }
         }
     }

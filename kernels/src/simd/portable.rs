@@ -65,6 +65,7 @@ impl Lanes for Portable {
 impl Simd for Portable {
     type Register = Self;
     const TILE_VECTORS: usize = 1;
+    const UNROLLS: bool = false;
 
     #[inline(always)]
     fn register(self) -> Self {
