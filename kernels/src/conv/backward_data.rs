@@ -144,9 +144,9 @@ impl BackwardData {
                 let mut rest = packed;
                 for pass in passes {
                     let (packed, after) = rest.split_at_mut(pass.packed_len());
-                    pass.pack(packed, |group, i, o, kh, kw| match pass.depthwise {
-                        true => weight(group / ocg * ocg + o, group % icg, kh, kw),
-                        false => weight(group * ocg + o, i, kh, kw),
+                    pass.pack(packed, |group, i, o, kh, kw| match pass.by_lanes {
+                        Some(_) => weight(group / ocg * ocg + o, group % icg, kh, kw),
+                        None => weight(group * ocg + o, i, kh, kw),
                     });
                     rest = after;
                 }

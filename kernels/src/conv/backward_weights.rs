@@ -3,6 +3,7 @@
 mod chunk;
 mod direct;
 mod tree;
+mod unpack;
 
 use super::winograd::Weights;
 use super::{Layout, Options};

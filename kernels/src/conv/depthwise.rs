@@ -82,10 +82,10 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
 impl Depthwise<'_> {
     /// Computes the rows.
     pub fn run(&self, isa: Isa) {
-        match self.pass.group_width {
-            1 => isa.dispatch(Grouped::<1>(self)),
-            2 => isa.dispatch(Grouped::<2>(self)),
-            4 => isa.dispatch(Grouped::<4>(self)),
+        match self.pass.by_lanes {
+            None | Some(1) => isa.dispatch(Grouped::<1>(self)),
+            Some(2) => isa.dispatch(Grouped::<2>(self)),
+            Some(4) => isa.dispatch(Grouped::<4>(self)),
             _ => isa.dispatch(Grouped::<8>(self)),
         }
     }

@@ -150,7 +150,7 @@ impl Forward {
         let weight = |o: usize, i: usize, kh: usize, kw: usize| weights[((o * icg + i) * s.kh + kh) * s.kw + kw];
         match &self.kind {
             Kind::Direct(pass) => {
-                let ocg = if pass.depthwise { 1 } else { s.group_oc() };
+                let ocg = if pass.by_lanes.is_some() { 1 } else { s.group_oc() };
                 pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
             }
             Kind::Winograd(winograd) => {

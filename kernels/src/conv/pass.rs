@@ -56,11 +56,9 @@ pub(super) struct Chunk {
 /// What a pass computes and how it walks.
 #[derive(Debug, Clone)]
 pub(super) struct Pass {
-    /// Whether outputs are computed lane by lane, from the inputs of the same block: groups of one channel, or of two, four or
-    /// eight.
-    pub depthwise: bool,
-    /// Channels that a group has, before groups are put together in blocks.
-    pub group_width: usize,
+    /// Channels of a group whose outputs are computed lane by lane, from the inputs of the same block: one (depthwise), two, four or
+    /// eight. Sixteen channels then count as one group.
+    pub by_lanes: Option<usize>,
     pub groups: usize,
     /// Input and output channels of a group.
     pub gic: usize,
@@ -97,22 +95,26 @@ pub(super) struct Pass {
     pub k: usize,
 }
 
+/// Channels of a group, where groups are as many lanes of a block and computed lane by lane.
+pub(super) fn lanes_of_group(groups: usize, gic: usize, goc: usize) -> Option<usize> {
+    (groups > 1 && gic == goc && matches!(gic, 1 | 2 | 4 | 8)).then_some(gic)
+}
+
 impl Pass {
     /// Plans a pass from `channels.0` input to `channels.1` output channels in `groups` groups.
     pub fn new(input: Dims, output: Dims, groups: usize, rows: Axis, cols: Axis, options: &Options) -> Pass {
         let (mut gic, mut goc, mut groups) = (input.c / groups, output.c / groups, groups);
-        let group_width = gic;
-        let depthwise = groups > 1 && gic == goc && matches!(gic, 1 | 2 | 4 | 8);
-        if depthwise {
+        let by_lanes = lanes_of_group(groups, gic, goc);
+        if by_lanes.is_some() {
             (gic, goc, groups) = (LANES, LANES, blocks(input.c));
         }
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let taps = rows.taps.len() * cols.taps.len();
         // Stores to planes take neighbours; gradients alone have a step, and they are blocked.
         debug_assert!(cols.step == 1 || options.output == Layout::Blocked);
-        let plane = depthwise.then(|| [input.c, input.plane().max(output.plane()) * LANES]);
+        let plane = by_lanes.map(|_| [input.c, input.plane().max(output.plane()) * LANES]);
         let planar =
-            taps > 0 && !(depthwise && group_width > 1) && planar::serves(options, plane, groups, goc, taps * gic);
+            taps > 0 && by_lanes.is_none_or(|g| g == 1) && planar::serves(options, plane, groups, goc, taps * gic);
         let padded = rows.padded() || cols.padded();
         let copy = match planar {
             true => options.input == Layout::Blocked || padded || taps > 1 || rows.in_step * cols.in_step > 1,
@@ -121,8 +123,7 @@ impl Pass {
         let Blocking { rows: band_rows, vectors } =
             options.blocking.unwrap_or(Blocking { rows: 0, vectors: usize::MAX });
         let mut pass = Pass {
-            depthwise,
-            group_width,
+            by_lanes,
             groups,
             gic,
             goc,
@@ -130,10 +131,10 @@ impl Pass {
             output,
             layout: options.input,
             out_layout: options.output,
-            copy: copy && taps > 0 && (planar || !depthwise),
+            copy: copy && taps > 0 && (planar || by_lanes.is_none()),
             planar,
             narrow: goc <= LANES
-                && !depthwise
+                && by_lanes.is_none()
                 && !planar
                 && taps > 0
                 && cols.in_step == 1
@@ -175,7 +176,7 @@ impl Pass {
             let wanted = (PLANAR_ROWS * shared).max(BAND_PIXELS.div_ceil(cols)).min(fits).max(BAND_ROWS).min(rows);
             let even = rows.div_ceil(rows.div_ceil(wanted));
             // Depthwise takes some rows together.
-            let rest = if self.depthwise && even > planar::STRIP { even % planar::STRIP } else { 0 };
+            let rest = if self.by_lanes.is_some() && even > planar::STRIP { even % planar::STRIP } else { 0 };
             self.band_rows = even - rest;
             return;
         }
@@ -208,9 +209,9 @@ impl Pass {
     /// Lists where the steps read, in the order of the sums, and cuts them into chains.
     pub fn walk(&mut self) {
         let taps = self.rows.taps.len() * self.cols.taps.len();
-        if self.depthwise && !self.planar {
+        if let (Some(group), false) = (self.by_lanes, self.planar) {
             // It walks over the taps itself.
-            self.k = taps * self.group_width;
+            self.k = taps * group;
             return;
         }
         let (planes, strides, lanes) = (self.planes, self.in_strides(), self.in_lanes());
@@ -218,8 +219,9 @@ impl Pass {
         let mut segments = 0;
         (self.k, self.offsets, self.runs, self.chunks) = (0, Vec::new(), Vec::new(), Vec::new());
         self.chunks.push(Chunk { steps: 0..0, runs: 0..0 });
-        for block in 0..if self.depthwise { 1 } else { blocks(self.gic) } {
-            let len = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
+        let inputs = self.by_lanes.unwrap_or(self.gic);
+        for block in 0..blocks(inputs) {
+            let len = LANES.min(inputs - block * LANES);
             for row in &self.rows.taps {
                 for col in &self.cols.taps {
                     if segments == CHUNK {
@@ -328,7 +330,7 @@ impl Pass {
         if self.k == 0 {
             return;
         }
-        let inputs = if self.depthwise { self.group_width } else { self.gic };
+        let inputs = self.by_lanes.unwrap_or(self.gic);
         packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(unit, packed)| {
             let (group, block) = (unit / self.out_blocks(), unit % self.out_blocks());
             let (mut lines, valid) = (packed.chunks_exact_mut(LANES), LANES.min(self.goc - block * LANES));
@@ -339,9 +341,9 @@ impl Pass {
                             let line = lines.next().unwrap_or_default();
                             for (o, w) in line.iter_mut().enumerate() {
                                 let (kh, kw, lane) = (row.weight, col.weight, group * LANES + o);
-                                *w = match self.depthwise {
-                                    true if lane < self.output.c => weight(lane, 0, i, kh, kw),
-                                    false if o < valid => weight(group, block * LANES + o, i, kh, kw),
+                                *w = match self.by_lanes {
+                                    Some(_) if lane < self.output.c => weight(lane, 0, i, kh, kw),
+                                    None if o < valid => weight(group, block * LANES + o, i, kh, kw),
                                     _ => 0.0,
                                 };
                             }
@@ -370,10 +372,10 @@ impl Pass {
         let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
         let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
-        match (self.planar, self.depthwise, self.group_width) {
-            (true, ..) => format!("planar-{isa}"),
-            (_, true, 1) => format!("depthwise-{isa}"),
-            (_, true, _) => format!("grouped-{isa}"),
+        match (self.planar, self.by_lanes) {
+            (true, _) => format!("planar-{isa}"),
+            (_, Some(1)) => format!("depthwise-{isa}"),
+            (_, Some(_)) => format!("grouped-{isa}"),
             _ => format!("direct-{isa}-{rows}x{tile}"),
         }
     }

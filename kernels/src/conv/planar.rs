@@ -83,11 +83,12 @@ impl Kernel for Planar<'_> {
         // A tensor's own rows follow each other without a gap.
         let (rows, cols) = if pass.copy { (self.rows, pass.cols.count) } else { (1, self.rows * pass.cols.count) };
         let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
-        if pass.depthwise && pass.copy && pass.out_layout == Layout::Nchw && is_plain && pass.chunks.len() == 1 {
+        if pass.by_lanes.is_some() && pass.copy && pass.out_layout == Layout::Nchw && is_plain && pass.chunks.len() == 1
+        {
             // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
             return unsafe { self.strips(s) };
         }
-        let most = match (pass.depthwise, pass.out_blocks(), self.valid) {
+        let most = match (pass.by_lanes.is_some(), pass.out_blocks(), self.valid) {
             (true, ..) => VECTORS,
             (_, 1, channels @ 1..=4) => thin::<S>(channels),
             _ => S::TILE_VECTORS.min(2),
@@ -130,7 +131,7 @@ impl Planar<'_> {
             }
             // SAFETY: the caller's promise.
             unsafe {
-                match (self.pass.depthwise, vectors) {
+                match (self.pass.by_lanes.is_some(), vectors) {
                     (true, 0) => self.lanes::<S, 1, true>(s, place, sums),
                     (true, 1) => self.lanes::<S, 1, false>(s, place, sums),
                     (true, 2) => self.lanes::<S, 2, false>(s, place, sums),

@@ -60,7 +60,7 @@ impl Pass {
 
     /// Elements of a task's copy of the input.
     pub fn copy_len(&self) -> usize {
-        if self.depthwise && !self.planar {
+        if self.by_lanes.is_some() && !self.planar {
             return self.lane_lens().0;
         }
         if self.copy { self.band_images * self.in_strides().image } else { 0 }
@@ -68,7 +68,7 @@ impl Pass {
 
     /// Elements of a task's outputs computed apart.
     pub fn apart_len(&self) -> usize {
-        if self.depthwise && !self.planar {
+        if self.by_lanes.is_some() && !self.planar {
             return self.lane_lens().1;
         }
         if self.scatter { self.band_images * self.out_strides().image } else { 0 }
@@ -103,7 +103,7 @@ impl Pass {
         let parameters = [bias.map(|b| self.spread(b, bias_blocks)), slopes.map(|a| self.spread(a, slope_blocks))];
         let streams = self.streams_output(y, pre.as_deref());
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
-        if self.depthwise && !self.planar {
+        if self.by_lanes.is_some() && !self.planar {
             let shared =
                 Tensors { x, pads, packed, bias: parameters[0], slopes: parameters[1], shortcut, y, pre, streams };
             return self.run_lanes(isa, &shared, scratch);
@@ -199,9 +199,9 @@ impl Pass {
             let to_shortcut = shortcut.map_or(std::ptr::null(), |s| s[at..].as_ptr());
             (y.ptr().wrapping_add(at), to_shortcut, pre.map(|p| p.ptr().wrapping_add(at)), strides)
         };
-        let valid = match self.depthwise {
-            true => LANES.min(self.output.c - place.group * LANES),
-            false => self.goc - (self.out_blocks() - 1) * LANES,
+        let valid = match self.by_lanes {
+            Some(_) => LANES.min(self.output.c - place.group * LANES),
+            None => self.goc - (self.out_blocks() - 1) * LANES,
         };
         let (x, w) = (from, packed[place.group * self.out_blocks() * self.k * LANES..].as_ptr());
         let finish = Finish {

@@ -1,11 +1,18 @@
 //! The register tiles of the weight gradient over one chunk of pixels.
 
+// The lines of a tile are clearer as numbers.
+#![allow(clippy::needless_range_loop)]
+
 use crate::conv::tile::{Ahead, ROWS, Run, accumulate, accumulate_lanes, parts};
-use crate::{Kernel, LANES, Simd};
+use crate::{Kernel, LANES, Lanes, Simd};
+
+/// Taps of the tile of small groups: chains enough to hide the latency of FMA.
+const TAPS: usize = 3;
 
 /// A unit's sums over one chunk.
 pub(super) struct Chunk<'a> {
-    pub depthwise: bool,
+    /// Channels of a group that is computed lane by lane: a row is of one of them and a tap.
+    pub by_lanes: Option<usize>,
     /// Where each row begins in the input.
     pub offsets: &'a [usize],
     /// Where the chunk's first pixel reads, and the distance of pixels.
@@ -29,8 +36,24 @@ impl Kernel for Chunk<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        // SAFETY: `group` made the pointers: they reach what the runs, the offsets and the blocks ask.
+        unsafe {
+            match self.by_lanes {
+                Some(2) => self.lanes::<S, 2>(s),
+                Some(4) => self.lanes::<S, 4>(s),
+                Some(8) => self.lanes::<S, 8>(s),
+                _ => self.blocks(s),
+            }
+        }
+    }
+}
+
+impl Chunk<'_> {
+    /// All blocks of output channels, as many at a time as a tile has.
+    #[inline(always)]
+    unsafe fn blocks<S: Simd>(&mut self, s: S) {
         for (start, vectors) in parts(self.vectors, self.vectors.div_ceil(S::TILE_VECTORS)) {
-            // SAFETY: `group` made the pointers: they reach what the runs, the offsets and the blocks ask.
+            // SAFETY: the caller's promise.
             unsafe {
                 match vectors {
                     4 if S::TILE_VECTORS >= 4 => self.sweep::<S, 4>(s, start),
@@ -41,9 +64,7 @@ impl Kernel for Chunk<'_> {
             }
         }
     }
-}
 
-impl Chunk<'_> {
     #[inline(always)]
     unsafe fn sweep<S: Simd, const J: usize>(&mut self, s: S, block: usize) {
         let rows = self.offsets.len();
@@ -74,13 +95,71 @@ impl Chunk<'_> {
         // SAFETY: the caller's promise for the reads; the sums are a slice of `J` blocks of `offsets.len()` lines, and
         // `start + I` lines exist.
         unsafe {
-            if self.depthwise {
+            if self.by_lanes.is_some() {
                 let acc = accumulate_lanes::<S, I>(s, &x, self.step, self.runs, dy);
                 add_lines::<S, I, 1>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
             } else {
                 let acc =
                     accumulate::<S, I, J>(s, &x, self.step, self.runs.iter().copied(), dy, self.stream, Ahead::NONE);
                 add_lines::<S, I, J>(s, &acc, sums.as_mut_ptr().add(start * LANES), height, self.first);
+            }
+        }
+    }
+
+    /// Groups of `G` channels: three taps at a time, or one where registers are few.
+    #[inline(always)]
+    unsafe fn lanes<S: Simd, const G: usize>(&mut self, s: S) {
+        let taps = self.offsets.len() / G;
+        let mut tap = 0;
+        while tap < taps {
+            // SAFETY: the caller's promise.
+            unsafe {
+                if S::UNROLLS && (G < 8 || S::TILE_VECTORS > 1) && tap + TAPS <= taps {
+                    self.lane_tile::<S, G, TAPS>(s, tap);
+                    tap += TAPS;
+                } else {
+                    self.lane_tile::<S, G, 1>(s, tap);
+                    tap += 1;
+                }
+            }
+        }
+    }
+
+    /// `T` taps of groups of `G` channels: each lane's output gradient by the inputs of its group, one after the other.
+    #[inline(always)]
+    unsafe fn lane_tile<S: Simd, const G: usize, const T: usize>(&mut self, s: S, tap: usize) {
+        let mut x = [self.x; T];
+        for t in 0..T {
+            x[t] = x[t].wrapping_add(self.offsets[tap + t]);
+        }
+        let taps = self.offsets.len() / G;
+        let sums = &mut self.sums[tap * LANES..][..((G - 1) * taps + T) * LANES];
+        let s = s.register();
+        for part in 0..S::PARTS {
+            let lane = part * S::Register::WIDTH;
+            let mut acc = [[s.zero(); G]; T];
+            for run in self.runs {
+                for k in 0..run.len {
+                    // SAFETY: the caller's promise for the reads.
+                    unsafe {
+                        let dy = s.load(self.dy.add(run.w + k * LANES + lane));
+                        for t in 0..T {
+                            let of_group = s.group::<G>(x[t].add(run.x + k * self.step), lane);
+                            for g in 0..G {
+                                acc[t][g] = s.fma(of_group[g], dy, acc[t][g]);
+                            }
+                        }
+                    }
+                }
+            }
+            for t in 0..T {
+                for g in 0..G {
+                    // SAFETY: the slice has a line for each.
+                    unsafe {
+                        let to = sums.as_mut_ptr().add((g * taps + t) * LANES + lane);
+                        s.store(to, if self.first { acc[t][g] } else { s.add(s.load(to), acc[t][g]) });
+                    }
+                }
             }
         }
     }

@@ -1,15 +1,16 @@
 //! The direct gradient with respect to the weights: channels of the input by channels of the output, summed over pixels.
 //!
-//! A *unit* is one block of input channels by up to [`PANEL`] blocks of output channels of a group, all taps: what one
-//! task, or a few where units are few, sums in a buffer that stays in the first cache. Rows of its tiles are (tap, input
-//! channel) pairs.
+//! A *unit* is one block of input channels, or a few where taps are few, by up to [`PANEL`] blocks of output channels of a
+//! group, all taps: what one task, or a few where units are few, sums in a buffer that stays near. Rows of its tiles are pairs of
+//! input channel and tap, in the order of OIHW.
 
 use super::chunk::Chunk;
 use super::tree::Tree;
+use super::unpack::Unpack;
 use crate::conv::axis::Axis;
 use crate::conv::gather::Window;
-use crate::conv::pass::Strides;
-use crate::conv::tile::{ROWS, Run, parts};
+use crate::conv::pass::{Strides, lanes_of_group};
+use crate::conv::tile::{ROWS, Run};
 use crate::conv::{Layout, Options};
 use crate::reference::conv::{GROUP, weight_chunk};
 use crate::task;
@@ -19,6 +20,10 @@ use std::ops::Range;
 
 /// Blocks of output channels in a unit.
 const PANEL: usize = 4;
+
+/// Rows up to which a unit has several blocks of input channels. They share the output gradients: a pointwise layer of one block,
+/// which has 16 rows, took up to a half longer (Zen 5).
+const TALL: usize = 256;
 
 /// Register tiles that a part of a unit has at least.
 const FEWEST: usize = 4;
@@ -34,7 +39,8 @@ struct Part {
 pub(super) struct Direct {
     isa: Isa,
     shape: ConvShape,
-    depthwise: bool,
+    /// Channels of a group that is computed lane by lane, 16 channels as one: of depthwise and of small groups.
+    by_lanes: Option<usize>,
     groups: usize,
     gic: usize,
     goc: usize,
@@ -51,7 +57,8 @@ pub(super) struct Direct {
     runs: Vec<Run>,
     /// Where each of a unit's rows begins in the input.
     offsets: Vec<usize>,
-    /// Blocks of output channels in a unit.
+    /// Blocks of input channels in a unit, at most; of output channels.
+    inputs: usize,
     panel: usize,
 }
 
@@ -59,32 +66,36 @@ impl Direct {
     /// Plans a shape that has been checked.
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Direct {
         let s = shape;
-        let depthwise = s.groups > 1 && s.group_ic() == 1 && s.group_oc() == 1;
-        let (groups, gic, goc) = match depthwise {
-            true => (blocks(s.groups), LANES, LANES),
-            false => (s.groups, s.group_ic(), s.group_oc()),
+        let by_lanes = lanes_of_group(s.groups, s.group_ic(), s.group_oc());
+        let (groups, gic, goc) = match by_lanes {
+            Some(_) => (blocks(s.ic), LANES, LANES),
+            None => (s.groups, s.group_ic(), s.group_oc()),
         };
         let whole = |c: usize| groups == 1 || c.is_multiple_of(LANES);
         let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let cols = Axis::forward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
         let panel = options.blocking.map_or(PANEL, |b| b.vectors.clamp(1, PANEL));
+        let copy_x = options.input == Layout::Nchw
+            || rows.padded()
+            || cols.padded()
+            || !whole(gic)
+            || (gic < LANES && s.kh * s.kw > 1);
+        // A copy is of one block.
+        let most = if copy_x || by_lanes.is_some() { 1 } else { TALL / (s.kh * s.kw * LANES) };
         let mut plan = Direct {
             isa,
             shape: *s,
-            depthwise,
+            by_lanes,
             groups,
             gic,
             goc,
             input: options.input,
-            copy_x: options.input == Layout::Nchw
-                || rows.padded()
-                || cols.padded()
-                || !whole(gic)
-                || (gic < LANES && s.kh * s.kw > 1),
+            copy_x,
             copy_dy: !whole(goc),
             chunk: weight_chunk(s.oh(), s.ow()),
             runs: Vec::new(),
             offsets: Vec::new(),
+            inputs: most.clamp(1, blocks(gic)),
             panel: panel.min(blocks(goc)),
             rows,
             cols,
@@ -102,15 +113,17 @@ impl Direct {
             }
         }
         let (low_row, low_col) = if self.copy_x { (self.rows.low(), self.cols.low()) } else { (0, 0) };
-        for r in &self.rows.taps {
-            for c in &self.cols.taps {
-                let at = (r.offset - low_row) as usize * x.row + (c.offset - low_col) as usize * x.col;
-                self.offsets.extend((0..if self.depthwise { 1 } else { self.lanes() }).map(|lane| at + lane));
+        for block in 0..self.inputs {
+            for lane in 0..self.by_lanes.unwrap_or(self.lanes()) {
+                for r in &self.rows.taps {
+                    let at = block * x.block + (r.offset - low_row) as usize * x.row + lane;
+                    self.offsets.extend(self.cols.taps.iter().map(|c| at + (c.offset - low_col) as usize * x.col));
+                }
             }
         }
     }
 
-    /// Input channels in a unit.
+    /// Input channels in a block.
     fn lanes(&self) -> usize {
         if self.copy_x { self.gic.min(LANES) } else { LANES }
     }
@@ -167,26 +180,35 @@ impl Direct {
     /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile.
     pub fn kernel(&self) -> String {
         let vectors = if self.isa == Isa::Avx512 { 4 } else { 1 };
-        let kind = if self.depthwise { "depthwise" } else { "direct" };
-        format!("{kind}-{}-{ROWS}x{}", self.isa, vectors.min(self.panel) * LANES)
+        match self.by_lanes {
+            Some(1) => format!("depthwise-{}-{ROWS}x{LANES}", self.isa),
+            Some(_) => format!("grouped-{}", self.isa),
+            None => format!("direct-{}-{ROWS}x{}", self.isa, vectors.min(self.panel) * LANES),
+        }
     }
 
     fn panels(&self) -> usize {
         blocks(self.goc).div_ceil(self.panel)
     }
 
-    fn units(&self) -> usize {
-        self.groups * if self.depthwise { 1 } else { blocks(self.gic) * self.panels() }
+    /// Into how many parts the blocks of input channels are cut.
+    fn input_parts(&self) -> usize {
+        blocks(self.gic).div_ceil(self.inputs)
     }
 
-    /// Into how many parts the rows of a unit are cut where there are fewer units and spans than threads. A part copies what the whole
-    /// unit would, so that it has some tiles at least.
+    fn units(&self) -> usize {
+        self.groups * self.input_parts() * self.panels()
+    }
+
+    /// Into how many parts the rows of a unit are cut where units and spans are few for the threads. A part copies what the whole
+    /// unit would, so that it has some tiles at least; if there is nothing to copy, threads may as well have several tasks each.
     fn row_parts(&self, threads: usize) -> usize {
         let tasks = self.units() * self.spans(threads).0;
-        if tasks >= threads {
+        let wanted = if self.copy_x || self.copy_dy { threads } else { 4 * threads };
+        if threads == 1 || tasks >= wanted || self.by_lanes.is_some() {
             return 1;
         }
-        (2 * threads).div_ceil(tasks.max(1)).min(self.offsets.len() / (FEWEST * ROWS)).max(1)
+        wanted.max(2 * threads).div_ceil(tasks.max(1)).min(self.offsets.len() / (FEWEST * ROWS)).max(1)
     }
 
     /// Elements of the sums of a part of a unit, at most: `[oc block][tap, ic lane][16]`.
@@ -233,7 +255,7 @@ impl Direct {
         let threads = most_threads(threads, workspace.len(), |threads| self.workspace_len(threads));
         let ((spans, span), parts) = (self.spans(threads), self.row_parts(threads));
         let (tasks, len, scratch_len) = (self.units() * parts, self.part_len(parts), self.scratch_len(parts));
-        let part = |i: usize| Part { unit: i / parts, rows: task::part(self.offsets.len(), parts, i % parts) };
+        let part = |i: usize| Part { unit: i / parts, rows: task::part(self.unit_rows(i / parts), parts, i % parts) };
         let dw = Shared::new(dw);
         if spans == 1 {
             for_each_task(tasks, workspace, scratch_len, |task, scratch| {
@@ -263,6 +285,11 @@ impl Direct {
         });
     }
 
+    /// Rows of a unit, which are the first of the offsets.
+    fn unit_rows(&self, unit: usize) -> usize {
+        self.offsets.len() / self.inputs * self.place(unit).1.len()
+    }
+
     /// The sums of a part of a unit over a span of images, groups combined as a tree.
     fn span<'a>(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], scratch: &'a mut [f32]) -> &'a [f32] {
         let len = self.panel * part.rows.len() * LANES;
@@ -275,19 +302,17 @@ impl Direct {
         tree.finish()
     }
 
-    /// Group, block of input channels and blocks of output channels of a unit.
-    fn place(&self, unit: usize) -> (usize, usize, Range<usize>) {
-        if self.depthwise {
-            return (unit, 0, 0..1);
-        }
+    /// Group, blocks of input channels and blocks of output channels of a unit.
+    fn place(&self, unit: usize) -> (usize, Range<usize>, Range<usize>) {
         let (unit, panel) = (unit / self.panels(), unit % self.panels());
-        let (start, len) = parts(blocks(self.goc), self.panels()).nth(panel).unwrap_or_default();
-        (unit / blocks(self.gic), unit % blocks(self.gic), start..start + len)
+        let (group, input) = (unit / self.input_parts(), unit % self.input_parts());
+        let inputs = task::part(blocks(self.gic), self.input_parts(), input);
+        (group, inputs, task::part(blocks(self.goc), self.panels(), panel))
     }
 
     /// The sums of a part of a unit over a group of images, chunk after chunk.
     fn group(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], sums: &mut [f32], copies: &mut [f32]) {
-        let (group, block, panel) = self.place(part.unit);
+        let (group, inputs, panel) = self.place(part.unit);
         let (xs, dys) = (self.x_strides(), self.dy_strides());
         let together = self.chunk.0.min(self.shape.n);
         let (copy_x, copy_dy) =
@@ -297,13 +322,13 @@ impl Direct {
             for row in (0..self.rows.count).step_by(self.chunk.1) {
                 let rows = self.chunk.1.min(self.rows.count - row);
                 let x = if self.copy_x {
-                    let window = self.x_window(group, block, row);
+                    let window = self.x_window(group, inputs.start, row);
                     for (image, to) in chunk_images.clone().zip(copy_x.chunks_exact_mut(xs.image)) {
                         window.copy(x, image, &[], to);
                     }
                     copy_x.as_ptr()
                 } else {
-                    let first_block = (group * self.gic / LANES + block) * xs.block;
+                    let first_block = (group * self.gic / LANES + inputs.start) * xs.block;
                     x[first * xs.image + first_block + row * self.rows.in_step * xs.row..].as_ptr()
                 };
                 let dy = if self.copy_dy {
@@ -317,7 +342,7 @@ impl Direct {
                     dy[first * dys.image + first_block + row * dys.row..].as_ptr()
                 };
                 self.isa.dispatch(Chunk {
-                    depthwise: self.depthwise,
+                    by_lanes: self.by_lanes,
                     offsets: &self.offsets[part.rows.clone()],
                     x,
                     step: self.cols.in_step * xs.col,
@@ -332,33 +357,18 @@ impl Direct {
         }
     }
 
-    /// Writes the sums of a part of a unit to where they belong in OIHW: of a whole unit for each output channel one
-    /// contiguous stretch.
+    /// Writes the sums of a part of a unit to where they belong in OIHW: for each output channel one contiguous stretch.
     fn unpack(&self, part: &Part, sums: &[f32], dw: Shared) {
-        let (group, block, panel) = self.place(part.unit);
-        let (s, taps) = (&self.shape, self.rows.taps.len() * self.cols.taps.len());
-        let lanes = self.offsets.len() / taps;
-        let inputs = if self.depthwise { 1 } else { LANES.min(self.gic - block * LANES) };
-        for (o, block_out) in panel.clone().zip(sums.chunks_exact(part.rows.len() * LANES)) {
-            for lane in 0..LANES.min(self.goc - o * LANES) {
-                let oc = group * self.goc + o * LANES + lane;
-                if oc >= s.oc {
-                    break;
-                }
-                let at = (oc * s.group_ic() + block * LANES) * taps;
-                for i in 0..inputs {
-                    for tap in 0..taps {
-                        let row = tap * lanes + i;
-                        if !part.rows.contains(&row) {
-                            continue;
-                        }
-                        let v = block_out[(row - part.rows.start) * LANES + lane];
-                        // SAFETY: an index into OIHW of a channel pair below the shape's, whose length `run` has
-                        // checked; each of its taps belongs to one part.
-                        unsafe { dw.ptr().add(at + i * taps + tap).write(v) };
-                    }
-                }
-            }
-        }
+        let (group, inputs, panel) = self.place(part.unit);
+        let s = &self.shape;
+        let taps = s.kh * s.kw;
+        // Lanes without a channel are a unit's last rows.
+        let end = self.by_lanes.unwrap_or(self.gic - inputs.start * LANES) * taps;
+        let rows = part.rows.start..part.rows.end.min(end);
+        let (stream, height) = (s.group_ic() * taps, part.rows.len() * LANES);
+        let first = group * self.goc + panel.start * LANES;
+        let channels = (self.goc.min(panel.end * LANES) - panel.start * LANES).min(s.oc - first);
+        let at = first * stream + inputs.start * LANES * taps + rows.start;
+        self.isa.dispatch(Unpack { sums, height, rows: rows.len(), to: dw.ptr().wrapping_add(at), stream, channels });
     }
 }
