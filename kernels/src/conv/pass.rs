@@ -191,7 +191,8 @@ impl Pass {
     fn lay_planes(&self) -> Planes {
         let step = self.cols.in_step;
         if !self.copy {
-            return Planes { phases: 1, phase: self.input.w, row: self.input.w, channel: self.input.plane() };
+            let Dims { w, .. } = self.input;
+            return Planes { phases: 1, phase: w, row: w, channel: self.input.plane(), read_phases: 1, read_step: 1 };
         }
         // A tile may read past the last pixel, to the end of its last vector.
         let phase =
@@ -201,6 +202,8 @@ impl Pass {
         Planes {
             phases: step,
             phase,
+            read_phases: if self.cols.taps.len() == 1 { 1 } else { step },
+            read_step: if self.rows.taps.len() == 1 { self.rows.in_step } else { 1 },
             row,
             channel: ((self.rows.extent(self.band_rows) * row).div_ceil(LANES) | 1) * LANES,
         }

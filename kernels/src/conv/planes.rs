@@ -14,6 +14,9 @@ pub(super) struct Planes {
     pub phase: usize,
     pub row: usize,
     pub channel: usize,
+    /// Phases that are read, the first ones, and the distance of the rows that are: a stride's single tap leaves the others out.
+    pub read_phases: usize,
+    pub read_step: usize,
 }
 
 /// How far ahead to ask for what is copied: elements.
@@ -38,9 +41,9 @@ impl Kernel for ToPlanes<'_> {
         let rows = inside(w.row, w.rows, w.dims.h);
         for (channel, plane) in self.to.chunks_exact_mut(p.channel).enumerate().take(w.channels) {
             let pad = self.pads.get(w.channel + channel).copied().unwrap_or(0.0);
-            for phase in 0..p.phases {
+            for phase in 0..p.read_phases {
                 let (cols, from) = columns(&w, &p, phase);
-                for (r, line) in plane.chunks_exact_mut(p.row).enumerate().take(w.rows) {
+                for (r, line) in plane.chunks_exact_mut(p.row).enumerate().take(w.rows).step_by(p.read_step) {
                     let line = &mut line[phase * p.phase..][..p.phase];
                     if !rows.contains(&r) || cols.len() < p.phase {
                         fill(s, line, pad);
@@ -56,7 +59,13 @@ impl Kernel for ToPlanes<'_> {
                             let from = &self.x[plane + row..][..w.dims.w].get(from..).unwrap_or_default();
                             match p.phases {
                                 1 => copy(s, &from[..line.len()], line),
-                                2 => line.iter_mut().zip(from.iter().step_by(2)).for_each(|(to, from)| *to = *from),
+                                2 => {
+                                    // Not `step_by`, which compilers do not make vectors of.
+                                    let (pairs, rest) = from.as_chunks::<2>();
+                                    let n = line.len().min(pairs.len());
+                                    line.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[0]);
+                                    line[n..].iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                                }
                                 _ => line
                                     .iter_mut()
                                     .zip(from.iter().step_by(p.phases))
