@@ -2,8 +2,7 @@
 # Runs fuzz targets for some seconds each: .ci/fuzz.sh SECONDS [TARGET]... (default: every target).
 #
 # Does what `cargo fuzz run` does, without cargo-fuzz and on a stable toolchain: RUSTC_BOOTSTRAP lets it take the flag
-# of the address sanitizer. Needs a C++ compiler, for libFuzzer. Findings are left in fuzz/artifacts/. The sanitizer's checks
-# are calls: written out at every load and store, unrolled kernels took two thirds longer to compile.
+# of the address sanitizer. Needs a C++ compiler, for libFuzzer. Findings are left in fuzz/artifacts/.
 set -eu
 cd "$(dirname "$0")/../fuzz"
 
@@ -12,6 +11,7 @@ shift
 [ $# -gt 0 ] || set -- $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"/\1/p' Cargo.toml)
 
 export RUSTC_BOOTSTRAP=1
+# The sanitizer's checks are calls: written out at every load and store, they took unrolled kernels two thirds longer to compile.
 export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-asan-instrumentation-with-call-threshold=0"

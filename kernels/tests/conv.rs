@@ -173,6 +173,7 @@ fn edges() {
         square(2, 9, 4, 12, 1, 1, 0),
         // Several blocks of inputs in a unit of the weights' gradient, in some one fewer.
         square(1, 272, 3, 20, 1, 1, 0),
+        square(17, 272, 2, 20, 1, 1, 0),
         ConvShape { kw: 2, ..square(2, 140, 3, 16, 1, 1, 0) },
         ConvShape { groups: 2, ..square(1, 160, 3, 32, 1, 1, 0) },
         ConvShape { groups: 2, ..square(2, 32, 6, 64, 3, 1, 1) },

@@ -54,6 +54,7 @@ fn groups_within_a_block() {
         small(8, 2, [8, 9], 5, 1, 2),
         small(8, 4, [9, 17], 7, 1, 3),
         small(24, 8, [4, 17], 1, 1, 0),
+        ConvShape { n: 17, ..small(20, 4, [3, 7], 3, 1, 1) },
         ConvShape { dilation_w: 2, ..small(16, 8, [5, 14], 3, 1, 2) },
     ] {
         check(&s);

@@ -4,7 +4,7 @@
 //!
 //! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the padding's
 //! values for the taps outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
-//! where fewer than a tile lie between.
+//! where fewer than a tile lie between; portable code takes all of them one by one.
 
 // The pixels of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -51,7 +51,8 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
     fn run<S: Simd>(self, s: S) {
         let Grouped(block) = self;
         if !S::UNROLLS {
-            // SAFETY: as below.
+            // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows
+            // read and write.
             return unsafe { block.singly::<S, G>(s) };
         }
         let (rows, cols) = (&block.pass.rows, &block.pass.cols);
@@ -83,10 +84,10 @@ impl Depthwise<'_> {
     /// Computes the rows.
     pub fn run(&self, isa: Isa) {
         match self.pass.by_lanes {
-            None | Some(1) => isa.dispatch(Grouped::<1>(self)),
             Some(2) => isa.dispatch(Grouped::<2>(self)),
             Some(4) => isa.dispatch(Grouped::<4>(self)),
-            _ => isa.dispatch(Grouped::<8>(self)),
+            Some(8) => isa.dispatch(Grouped::<8>(self)),
+            _ => isa.dispatch(Grouped::<1>(self)),
         }
     }
 

@@ -197,12 +197,13 @@ impl Pass {
         // A tile may read past the last pixel, to the end of its last vector.
         let phase =
             (self.cols.count.next_multiple_of(LANES) + (self.cols.extent(1) - 1) / step).next_multiple_of(LANES);
-        let row = step * phase;
+        let read_phases = if self.cols.taps.len() == 1 { 1 } else { step };
+        let row = read_phases * phase;
         // An odd number of vectors, so that channels do not share a cache set.
         Planes {
             phases: step,
             phase,
-            read_phases: if self.cols.taps.len() == 1 { 1 } else { step },
+            read_phases,
             read_step: if self.rows.taps.len() == 1 { self.rows.in_step } else { 1 },
             row,
             channel: ((self.rows.extent(self.band_rows) * row).div_ceil(LANES) | 1) * LANES,

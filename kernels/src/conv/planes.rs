@@ -14,7 +14,7 @@ pub(super) struct Planes {
     pub phase: usize,
     pub row: usize,
     pub channel: usize,
-    /// Phases that are read, the first ones, and the distance of the rows that are: a stride's single tap leaves the others out.
+    /// Phases that are read, of which alone a row consists, and the distance of the rows that are: a single tap leaves the others out.
     pub read_phases: usize,
     pub read_step: usize,
 }
@@ -102,7 +102,7 @@ impl ToPlanes<'_> {
         for block in 0..blocks(w.channels) {
             let valid = LANES.min(w.channels - block * LANES);
             let plane = (self.n * blocks(w.dims.c) + w.channel / LANES + block) * w.dims.plane();
-            for r in inside(w.row, w.rows, w.dims.h) {
+            for r in inside(w.row, w.rows, w.dims.h).filter(|r| r % p.read_step == 0) {
                 let first = plane + (w.row + r as isize) as usize * w.dims.w + from;
                 let pixels = &self.x.as_chunks::<LANES>().0[first..][..cols.len()];
                 let to = block * LANES * p.channel + r * p.row + cols.start;

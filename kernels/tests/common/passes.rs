@@ -58,13 +58,16 @@ pub fn check_backward_weights(s: &ConvShape, algorithm: Algorithm, x: &[f32], dy
     let variations = Isa::available().into_iter().flat_map(|isa| {
         [1, 2, 3, 5].into_iter().flat_map(move |threads| BLOCKINGS.map(|blocking| (isa, threads, blocking)))
     });
-    for (isa, threads, blocking) in variations {
-        let options = Options { algorithm, blocking, ..Options::default() };
+    for (i, (isa, threads, blocking)) in variations.enumerate() {
+        let is_nchw = algorithm == Algorithm::Direct && s.groups == 1 && s.ic <= Layout::MOST_CHANNELS && i % 2 == 1;
+        let input = if is_nchw { Layout::Nchw } else { Layout::Blocked };
+        let options = Options { algorithm, blocking, input, ..Options::default() };
         let what = format!("{s:?} {isa} {threads} {options:?}");
         let plan = BackwardWeights::new(isa, s, &options).unwrap();
         let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
         let mut got = vec![f32::NAN; s.weight_len()];
-        with_threads(threads, || plan.run(&blocked, &blocked_dy, &mut got, &mut workspace)).unwrap();
+        with_threads(threads, || plan.run(if is_nchw { x } else { &blocked }, &blocked_dy, &mut got, &mut workspace))
+            .unwrap();
         assert_bits(&format!("dw {what}"), &got, &dw);
     }
     let ones = |x: &[f32]| vec![1.0f32; x.len()];

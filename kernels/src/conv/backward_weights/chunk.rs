@@ -6,14 +6,15 @@
 use crate::conv::tile::{Ahead, ROWS, Run, accumulate, accumulate_lanes, parts};
 use crate::{Kernel, LANES, Lanes, Simd};
 
-/// Taps of the tile of small groups: chains enough to hide the latency of FMA.
+/// Taps of the tile of small groups: with four or eight channels chains enough to hide the latency of FMA.
 const TAPS: usize = 3;
 
 /// A unit's sums over one chunk.
 pub(super) struct Chunk<'a> {
-    /// Channels of a group that is computed lane by lane: a row is of one of them and a tap.
+    /// Channels of a group that is computed lane by lane.
     pub by_lanes: Option<usize>,
-    /// Where each row begins in the input.
+    /// Where each row begins in the input; of small groups all rows of a unit, `[channel of the group][tap]`, those of the first
+    /// channel where a pixel's sixteen begin.
     pub offsets: &'a [usize],
     /// Where the chunk's first pixel reads, and the distance of pixels.
     pub x: *const f32,
@@ -106,7 +107,7 @@ impl Chunk<'_> {
         }
     }
 
-    /// Groups of `G` channels: three taps at a time, or one where registers are few.
+    /// Groups of `G` channels: three taps at a time, or one where their sums might not fit the registers.
     #[inline(always)]
     unsafe fn lanes<S: Simd, const G: usize>(&mut self, s: S) {
         let taps = self.offsets.len() / G;
@@ -128,10 +129,7 @@ impl Chunk<'_> {
     /// `T` taps of groups of `G` channels: each lane's output gradient by the inputs of its group, one after the other.
     #[inline(always)]
     unsafe fn lane_tile<S: Simd, const G: usize, const T: usize>(&mut self, s: S, tap: usize) {
-        let mut x = [self.x; T];
-        for t in 0..T {
-            x[t] = x[t].wrapping_add(self.offsets[tap + t]);
-        }
+        let x: [_; T] = std::array::from_fn(|t| self.x.wrapping_add(self.offsets[tap + t]));
         let taps = self.offsets.len() / G;
         let sums = &mut self.sums[tap * LANES..][..((G - 1) * taps + T) * LANES];
         let s = s.register();
@@ -140,7 +138,7 @@ impl Chunk<'_> {
             let mut acc = [[s.zero(); G]; T];
             for run in self.runs {
                 for k in 0..run.len {
-                    // SAFETY: the caller's promise for the reads.
+                    // SAFETY: the caller's promise for the reads: sixteen inputs of each pixel, sixteen gradients.
                     unsafe {
                         let dy = s.load(self.dy.add(run.w + k * LANES + lane));
                         for t in 0..T {

@@ -21,8 +21,8 @@ use std::ops::Range;
 /// Blocks of output channels in a unit.
 const PANEL: usize = 4;
 
-/// Rows up to which a unit has several blocks of input channels. They share the output gradients: a pointwise layer of one block,
-/// which has 16 rows, took up to a half longer (Zen 5).
+/// Rows up to which a unit has several blocks of input channels. They share the output gradients: pointwise layers in units of one
+/// block, 16 rows, took up to a half longer (Zen 5).
 const TALL: usize = 256;
 
 /// Register tiles that a part of a unit has at least.
@@ -82,6 +82,7 @@ impl Direct {
             || (gic < LANES && s.kh * s.kw > 1);
         // A copy is of one block.
         let most = if copy_x || by_lanes.is_some() { 1 } else { TALL / (s.kh * s.kw * LANES) };
+        let units = blocks(gic).div_ceil(most.max(1));
         let mut plan = Direct {
             isa,
             shape: *s,
@@ -95,7 +96,7 @@ impl Direct {
             chunk: weight_chunk(s.oh(), s.ow()),
             runs: Vec::new(),
             offsets: Vec::new(),
-            inputs: most.clamp(1, blocks(gic)),
+            inputs: blocks(gic).div_ceil(units),
             panel: panel.min(blocks(goc)),
             rows,
             cols,
@@ -177,7 +178,8 @@ impl Direct {
         Strides { image: self.panel * self.chunk.1 * row, block: self.chunk.1 * row, row, col: LANES }
     }
 
-    /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile.
+    /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile where that is one of
+    /// input by output channels.
     pub fn kernel(&self) -> String {
         let vectors = if self.isa == Isa::Avx512 { 4 } else { 1 };
         match self.by_lanes {
@@ -200,18 +202,26 @@ impl Direct {
         self.groups * self.input_parts() * self.panels()
     }
 
-    /// Into how many parts the rows of a unit are cut where units and spans are few for the threads. A part copies what the whole
-    /// unit would, so that it has some tiles at least; if there is nothing to copy, threads may as well have several tasks each.
-    fn row_parts(&self, threads: usize) -> usize {
-        let tasks = self.units() * self.spans(threads).0;
-        let wanted = if self.copy_x || self.copy_dy { threads } else { 4 * threads };
-        if threads == 1 || tasks >= wanted || self.by_lanes.is_some() {
-            return 1;
-        }
-        wanted.max(2 * threads).div_ceil(tasks.max(1)).min(self.offsets.len() / (FEWEST * ROWS)).max(1)
+    /// Whether inputs or output gradients are copied, which each part of a unit would do again.
+    fn copies(&self) -> bool {
+        self.copy_x || self.copy_dy
     }
 
-    /// Elements of the sums of a part of a unit, at most: `[oc block][tap, ic lane][16]`.
+    /// Into how many parts the rows of a unit may be cut, so that each has some tiles. Small groups have no parts.
+    fn most_row_parts(&self) -> usize {
+        let rows = self.offsets.len() / self.inputs * (blocks(self.gic) / self.input_parts());
+        if self.by_lanes.is_some_and(|group| group > 1) { 1 } else { (rows / (FEWEST * ROWS)).max(1) }
+    }
+
+    /// Into how many parts the rows of a unit are cut where units and spans are few for the threads; if there is nothing to copy,
+    /// threads may as well have several tasks each.
+    fn row_parts(&self, threads: usize) -> usize {
+        let tasks = self.units() * self.spans(threads).0;
+        let (few, wanted) = if self.copies() { (threads, 2 * threads) } else { (4 * threads, 4 * threads) };
+        if threads == 1 || tasks >= few { 1 } else { wanted.div_ceil(tasks.max(1)).min(self.most_row_parts()) }
+    }
+
+    /// Elements of the sums of a part of a unit, at most: `[oc block][row][16]`.
     fn part_len(&self, parts: usize) -> usize {
         self.panel * self.offsets.len().div_ceil(parts) * LANES
     }
@@ -220,7 +230,9 @@ impl Direct {
     fn spans(&self, threads: usize) -> (usize, usize) {
         let groups = self.shape.n.div_ceil(GROUP);
         let mut span = groups.next_power_of_two();
-        while threads > 1 && span > 1 && self.units() * groups.div_ceil(span) < 2 * threads {
+        // Parts of rows that copy nothing cost less than sums of each span.
+        let units = self.units() * if self.copies() { 1 } else { self.most_row_parts() };
+        while threads > 1 && span > 1 && units * groups.div_ceil(span) < 2 * threads {
             span /= 2;
         }
         (groups.div_ceil(span), span)
@@ -369,6 +381,7 @@ impl Direct {
         let first = group * self.goc + panel.start * LANES;
         let channels = (self.goc.min(panel.end * LANES) - panel.start * LANES).min(s.oc - first);
         let at = first * stream + inputs.start * LANES * taps + rows.start;
+        // These channels' rows lie in OIHW, whose length `run` has checked, and belong to this part alone.
         self.isa.dispatch(Unpack { sums, height, rows: rows.len(), to: dw.ptr().wrapping_add(at), stream, channels });
     }
 }

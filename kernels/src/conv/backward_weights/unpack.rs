@@ -11,7 +11,7 @@ pub(super) struct Unpack<'a> {
     pub height: usize,
     /// Rows to write.
     pub rows: usize,
-    /// Where the first channel's first row goes, and the distance of channels.
+    /// Where the first channel's first row goes, and the distance of channels, which is no less than the rows.
     pub to: *mut f32,
     pub stream: usize,
     pub channels: usize,
@@ -27,7 +27,8 @@ impl Kernel for Unpack<'_> {
             for (i, lines) in block.chunks(LANES * LANES).enumerate() {
                 let to = self.to.wrapping_add(first * self.stream + i * LANES);
                 let channels = LANES.min(self.channels - first);
-                // SAFETY: whoever made the kernel promises that each channel's rows may be written.
+                // SAFETY: `Direct::unpack` promises that each channel's rows may be written; where there are sixteen, channels are
+                // as far apart.
                 unsafe { pixels_to_planes(s, lines.as_ptr(), lines.len() / LANES, to, self.stream, channels) };
             }
         }
