@@ -11,7 +11,7 @@ shift
 [ $# -gt 0 ] || set -- $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"/\1/p' Cargo.toml)
 
 export RUSTC_BOOTSTRAP=1
-# The sanitizer's checks are calls: written out at every load and store, they took unrolled kernels two thirds longer to compile.
+# The sanitizer's checks are calls: written out at every load and store, they took unrolled kernels three fifths longer to compile.
 export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-asan-instrumentation-with-call-threshold=0"

@@ -22,7 +22,7 @@ use std::ops::Range;
 const PANEL: usize = 4;
 
 /// Rows up to which a unit has several blocks of input channels. They share the output gradients: pointwise layers in units of one
-/// block, 16 rows, took up to a half longer (Zen 5).
+/// block, 16 rows, took up to a quarter longer (Zen 5).
 const TALL: usize = 256;
 
 /// Register tiles that a part of a unit has at least.
