@@ -2,7 +2,7 @@
 
 use aligned_vec::{AVec, RuntimeAlign};
 
-/// Bytes of a huge page; buffers of at least two are aligned to it.
+/// Bytes of a huge page; buffers of half of one or more are whole ones.
 const HUGE: usize = 2 << 20;
 
 /// A fixed-length `f32` buffer, aligned to 64 bytes.
@@ -32,13 +32,14 @@ impl Buffer {
 
     fn with_capacity(len: usize) -> Buffer {
         let bytes = len.saturating_mul(size_of::<f32>());
-        let align = if bytes >= 2 * HUGE { HUGE } else { Buffer::ALIGN };
-        let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len);
+        let is_large = bytes >= HUGE / 2;
+        let (align, bytes) = if is_large { (HUGE, bytes.next_multiple_of(HUGE)) } else { (Buffer::ALIGN, bytes) };
+        let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, bytes.div_ceil(size_of::<f32>()));
         #[cfg(target_os = "linux")]
-        if align == HUGE {
+        if is_large {
             // SAFETY: the range is this buffer's own, whole pages of it; the advice changes no content. That a kernel
             // may know no huge pages is no failure.
-            unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), bytes / HUGE * HUGE, libc::MADV_HUGEPAGE) };
+            unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), bytes, libc::MADV_HUGEPAGE) };
         }
         Buffer(storage)
     }

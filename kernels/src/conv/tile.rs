@@ -3,7 +3,7 @@
 //! Six rows because six rows of one virtual vector fill twelve of AVX2's sixteen registers, and six of four vectors
 //! 24 of AVX-512's 32: enough chains to hide the latency of FMA and few enough row pointers for the general registers.
 
-use crate::Simd;
+use crate::{LANES, Simd};
 use std::ops::Range;
 
 /// Rows of the largest tile.
@@ -47,23 +47,54 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
 ) -> [[S::V; J]; I] {
     let mut acc = [[s.zero(); J]; I];
     for run in runs {
-        let (mut at, mut q) = (run.x, run.w);
-        for k in 0..run.len {
-            if ahead.steps.contains(&k) {
-                (0..J).for_each(|j| s.prefetch_far(ahead.next.wrapping_add(j * stream + q)));
+        let mut k = 0;
+        // Two steps a turn: each of the loads of weights then reads every other line, and what the first cache reads ahead for it
+        // comes twice as early. On Granite Rapids, where a panel's weights come from the second cache, a twentieth of the time.
+        while S::UNROLLS && k + 2 <= run.len {
+            // SAFETY: the caller's promise.
+            unsafe {
+                one_step(s, &mut acc, x, step, run, k, w, stream, &ahead);
+                one_step(s, &mut acc, x, step, run, k + 1, w, stream, &ahead);
             }
-            let mut vectors = [s.zero(); J];
-            for (j, v) in vectors.iter_mut().enumerate() {
-                // SAFETY: the caller's promise for `w`.
-                *v = unsafe { s.load(w.add(j * stream + q)) };
-            }
-            // SAFETY: the caller's promise for `x`.
-            unsafe { s.rank1(&mut acc, x, at, &vectors) };
-            at += step;
-            q += 16;
+            k += 2;
+        }
+        while k < run.len {
+            // SAFETY: the caller's promise.
+            unsafe { one_step(s, &mut acc, x, step, run, k, w, stream, &ahead) };
+            k += 1;
         }
     }
     acc
+}
+
+/// Step `k` of a run.
+///
+/// # Safety
+/// As [`accumulate`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn one_step<S: Simd, const I: usize, const J: usize>(
+    s: S,
+    acc: &mut [[S::V; J]; I],
+    x: &[*const f32; I],
+    step: usize,
+    run: Run,
+    k: usize,
+    w: *const f32,
+    stream: usize,
+    ahead: &Ahead,
+) {
+    let q = run.w + k * LANES;
+    if ahead.steps.contains(&k) {
+        (0..J).for_each(|j| s.prefetch_far(ahead.next.wrapping_add(j * stream + q)));
+    }
+    let mut vectors = [s.zero(); J];
+    for (j, v) in vectors.iter_mut().enumerate() {
+        // SAFETY: the caller's promise for `w`.
+        *v = unsafe { s.load(w.add(j * stream + q)) };
+    }
+    // SAFETY: the caller's promise for `x`.
+    unsafe { s.rank1(acc, x, run.x + k * step, &vectors) };
 }
 
 /// The depthwise counterpart: `acc[i] = Σ x[i][k] · w[k]`, lane by lane.
