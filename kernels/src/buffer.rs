@@ -2,7 +2,7 @@
 
 use aligned_vec::{AVec, RuntimeAlign};
 
-/// Bytes of a huge page; buffers of half of one or more are whole ones.
+/// Bytes of a huge page. A buffer has as many as it fills by half or more.
 const HUGE: usize = 2 << 20;
 
 /// A fixed-length `f32` buffer, aligned to 64 bytes.
@@ -32,14 +32,14 @@ impl Buffer {
 
     fn with_capacity(len: usize) -> Buffer {
         let bytes = len.saturating_mul(size_of::<f32>());
-        let is_large = bytes >= HUGE / 2;
-        let (align, bytes) = if is_large { (HUGE, bytes.next_multiple_of(HUGE)) } else { (Buffer::ALIGN, bytes) };
-        let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, bytes.div_ceil(size_of::<f32>()));
+        let huge = bytes.saturating_add(HUGE / 2) / HUGE * HUGE;
+        let align = if huge > 0 { HUGE } else { Buffer::ALIGN };
+        let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len.max(huge / size_of::<f32>()));
         #[cfg(target_os = "linux")]
-        if is_large {
+        if huge > 0 {
             // SAFETY: the range is this buffer's own, whole pages of it; the advice changes no content. That a kernel
             // may know no huge pages is no failure.
-            unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), bytes, libc::MADV_HUGEPAGE) };
+            unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), huge, libc::MADV_HUGEPAGE) };
         }
         Buffer(storage)
     }
@@ -55,5 +55,25 @@ impl std::ops::Deref for Buffer {
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_length_is_kept_aligned_and_zero() {
+        let page = HUGE / size_of::<f32>();
+        for len in [0, 1, 17, page / 2 - 1, page / 2, page / 2 + 1, page, 3 * page / 2 - 1, 3 * page / 2, 2 * page + 1]
+        {
+            let mut buffer = Buffer::zeroed(len);
+            assert!(buffer.len() == len && buffer.iter().all(|&v| v == 0.0), "{len}");
+            let align = if len >= page / 2 { HUGE } else { Buffer::ALIGN };
+            assert!(buffer.as_ptr().addr().is_multiple_of(align), "{len}");
+            buffer.fill(1.5);
+            let copy = Buffer::from_slice(&buffer);
+            assert!(copy.len() == len && copy.iter().all(|&v| v == 1.5), "{len}");
+        }
     }
 }
