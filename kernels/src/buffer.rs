@@ -2,14 +2,15 @@
 
 use aligned_vec::{AVec, RuntimeAlign};
 
-/// Bytes of a huge page. A buffer has as many as it fills by half or more.
+/// Bytes of a huge page. A buffer asks for as many as it fills by half or more: workspaces of 1 to 4 MiB on small pages cost
+/// 3×3 layers up to 7 % of their time, and rounding all up to whole pages 70 MB of a19's training, 26 MB with halves.
 const HUGE: usize = 2 << 20;
 
 /// A fixed-length `f32` buffer, aligned to 64 bytes.
 ///
 /// A large one asks the system for huge pages (Linux): weights that are streamed and tensors that are read tile by tile
-/// touch more pages than the processor keeps translations for.
-#[derive(Debug, Clone)]
+/// touch more pages than the processor keeps translations for. One of 1 MiB or more is aligned to 2 MiB.
+#[derive(Debug)]
 pub struct Buffer(AVec<f32, RuntimeAlign>);
 
 impl Buffer {
@@ -37,11 +38,17 @@ impl Buffer {
         let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len.max(huge / size_of::<f32>()));
         #[cfg(target_os = "linux")]
         if huge > 0 {
-            // SAFETY: the range is this buffer's own, whole pages of it; the advice changes no content. That a kernel
-            // may know no huge pages is no failure.
+            // SAFETY: the range is this buffer's own: its capacity, which is no less than `huge`, begins with a page. The
+            // advice changes no content. That a kernel may know no huge pages is no failure.
             unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), huge, libc::MADV_HUGEPAGE) };
         }
         Buffer(storage)
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        Buffer::from_slice(self)
     }
 }
 
@@ -70,10 +77,13 @@ mod tests {
             let mut buffer = Buffer::zeroed(len);
             assert!(buffer.len() == len && buffer.iter().all(|&v| v == 0.0), "{len}");
             let align = if len >= page / 2 { HUGE } else { Buffer::ALIGN };
-            assert!(buffer.as_ptr().addr().is_multiple_of(align), "{len}");
             buffer.fill(1.5);
-            let copy = Buffer::from_slice(&buffer);
+            let copy = buffer.clone();
             assert!(copy.len() == len && copy.iter().all(|&v| v == 1.5), "{len}");
+            for buffer in [buffer, copy] {
+                assert!(buffer.as_ptr().addr().is_multiple_of(align), "{len}");
+                assert!(buffer.0.capacity() >= (len + page / 2) / page * page, "{len}");
+            }
         }
     }
 }

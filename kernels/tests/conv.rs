@@ -9,21 +9,31 @@ use proptest::prelude::*;
 use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Epilogue, Forward, Layout, Options};
 use rectify_kernels::{Buffer, ConvShape, Isa};
 
-/// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are.
+/// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are; with weights that the
+/// second cache holds and with more, blocked and as bands of NCHW.
 #[test]
 fn winograd_by_blocks_of_tiles() {
-    let s = ConvShape::square(4, 20, 20, 18, 3, 1, 1);
-    let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
-    let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
-    let want = forward(&s, options.algorithm.variant(&s).unwrap(), &x, &w, &vec![0.0; s.ic]);
-    for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [1, 2, 5].map(|threads| (isa, threads))) {
-        let plan = Forward::new(isa, &s, &options).unwrap();
-        let (mut packed, mut y) = (Buffer::zeroed(plan.packed_len()), Buffer::zeroed(s.output().blocked_len()));
-        plan.pack(&w, &mut packed).unwrap();
-        let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
+    for s in [
+        ConvShape::square(4, 20, 20, 18, 3, 1, 1),
+        ConvShape::square(4, 64, 20, 128, 3, 1, 1),
+        ConvShape::square(1, 64, 28, 64, 3, 1, 1),
+    ] {
+        let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+        let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
+        let want = forward(&s, options.algorithm.variant(&s).unwrap(), &x, &w, &vec![0.0; s.ic]);
         let blocked = to_blocked(&s.input(), &x);
-        with_threads(threads, || plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
-        assert_bits(&format!("{isa} {threads}"), &from_blocked(&s.output(), &y), &want);
+        for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [1, 2, 5].map(|threads| (isa, threads))) {
+            for layout in [Layout::Blocked, Layout::Nchw] {
+                let plan = Forward::new(isa, &s, &Options { input: layout, output: layout, ..options }).unwrap();
+                let (mut packed, mut y) = (Buffer::zeroed(plan.packed_len()), vec![0.0; layout.len(&s.output())]);
+                plan.pack(&w, &mut packed).unwrap();
+                let mut workspace = Buffer::from_slice(&vec![f32::NAN; plan.workspace_len(threads)]);
+                let x = if layout == Layout::Nchw { &x[..] } else { &blocked[..] };
+                with_threads(threads, || plan.run(x, &packed, Epilogue::None, &mut y, &mut workspace)).unwrap();
+                let y = if layout == Layout::Nchw { y } else { from_blocked(&s.output(), &y) };
+                assert_bits(&format!("{isa} {threads} {layout:?} {s:?}"), &y, &want);
+            }
+        }
     }
 }
 
@@ -50,8 +60,14 @@ fn more_threads_never_need_a_smaller_workspace() {
     for (channels, images, side) in [(512, 64, 8), (256, 1, 56), (64, 64, 32), (1024, 1, 14), (16, 1, 5)] {
         let s = ConvShape::square(images, channels, side, channels, 3, 1, 1);
         let plan = BackwardWeights::new(Isa::Portable, &s, &Options::default()).unwrap();
+        let forward = [Layout::Blocked, Layout::Nchw].map(|layout| {
+            Forward::new(Isa::Portable, &s, &Options { input: layout, output: layout, ..Options::default() }).unwrap()
+        });
         for threads in 0..20 {
             assert!(plan.workspace_len(threads) >= plan.workspace_len(1), "{channels}: {threads}");
+            for plan in &forward {
+                assert!(plan.workspace_len(threads) >= plan.workspace_len(1), "{channels}: {threads} forward");
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ fn cell(seconds: f64) -> String {
     if seconds == 0.0 { format!("{:>10}", "-") } else { format!("{:>10.2}", seconds * 1e3) }
 }
 
-/// MiB by kind; what is left to the peak is the process's own.
+/// MiB by kind; what is left to the peak is the process's own, and ends of huge pages.
 fn memory(profile: &TrainProfile, record: &TrainRecord) -> Result<(), Failure> {
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     say(format_args!("\n{:<12}{:>10}", "memory", "MiB"))?;

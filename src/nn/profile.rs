@@ -49,7 +49,7 @@ pub struct LayerTime {
 pub struct MemoryUse {
     /// `weights`, `momentum`, `activations`, `gradients`, `workspace` or `packed`.
     pub kind: &'static str,
-    /// Bytes that are held for it.
+    /// Bytes that are held for it, without what is left of a last huge page.
     pub bytes: usize,
 }
 

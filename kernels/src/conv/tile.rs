@@ -48,10 +48,10 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
     let mut acc = [[s.zero(); J]; I];
     for run in runs {
         let mut k = 0;
-        // Two steps a turn: each of the loads of weights then reads every other line, and what the first cache reads ahead for it
-        // comes twice as early. On Granite Rapids, where a panel's weights come from the second cache, a twentieth of the time.
+        // With two steps a turn each load of weights reads every other line, and what the first cache reads ahead for it lies twice
+        // as far: a twentieth less time on Granite Rapids, where a panel's weights come from the second cache.
         while S::UNROLLS && k + 2 <= run.len {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise; both steps are the run's.
             unsafe {
                 one_step(s, &mut acc, x, step, run, k, w, stream, &ahead);
                 one_step(s, &mut acc, x, step, run, k + 1, w, stream, &ahead);
@@ -59,7 +59,7 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
             k += 2;
         }
         while k < run.len {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise; the step is the run's.
             unsafe { one_step(s, &mut acc, x, step, run, k, w, stream, &ahead) };
             k += 1;
         }
@@ -70,7 +70,7 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
 /// Step `k` of a run.
 ///
 /// # Safety
-/// As [`accumulate`].
+/// As [`accumulate`], for this run and this `k`, which is below its length.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn one_step<S: Simd, const I: usize, const J: usize>(

@@ -3,7 +3,8 @@
 //! Tiles are taken block by block: a block's inputs are transformed, then for each panel of output channels the
 //! products at all positions are summed over the input channels (a small matrix product each) and transformed back, with
 //! bias and PReLU, before the next panel. So products stay near, while the
-//! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more.
+//! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more. Where the second
+//! cache holds the weights, blocks are smaller, and it holds their transforms too.
 
 mod body;
 mod borders;
@@ -43,10 +44,11 @@ pub(super) use weights::Weights;
 const PANEL: usize = 4;
 /// Tiles of a thread's block at least and at most: few read the weights too often, many fall out of the second cache.
 const TILES: Range<usize> = 24..72;
-/// Elements of packed weights up to which they stay in the second cache, 1 MiB, so that reading them often costs little; and of what
-/// tiles are then transformed to at most, 448 KiB: with the most tiles 64 channels took up to a ninth longer on Granite Rapids.
+/// Elements of packed weights up to which a second cache holds them, 1 MiB, so that to read them often costs little.
 const NEAR: usize = 1 << 18;
-const BESIDE: usize = 7 << 14;
+/// Elements of the transformed inputs and products that a block should then have, 480 KiB, down to the fewest tiles: 64 channels
+/// took up to a ninth longer with the most tiles, 96 and more neither longer nor less (Granite Rapids, 2 MiB).
+const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
 /// Products of a vector in the time in which one comes from the third cache.
@@ -81,7 +83,7 @@ pub(super) struct Winograd {
     pad_left: usize,
     /// Elements of the output from which on it is streamed.
     streamed_from: usize,
-    /// Tiles in a thread's block.
+    /// Tiles in a thread's block at most.
     tiles: usize,
     /// Tiles in a block that threads share.
     shared_tiles: usize,
@@ -155,7 +157,7 @@ impl Winograd {
         };
         let usual = if plan.is_first() { first::TILES } else { usual.clamp(TILES.start, TILES.end) };
         let wanted = options.blocking.map_or(usual, |b| b.rows.max(1));
-        plan.tiles = if plan.is_first() { wanted } else { total.div_ceil(total.div_ceil(wanted)) };
+        plan.tiles = if plan.is_first() { wanted } else { wanted.clamp(1, total.max(1)) };
         let wanted = options.blocking.map_or(most.max(TILES.start), |b| b.rows.max(1));
         plan.shared_tiles = total.div_ceil(total.div_ceil(wanted));
         plan

@@ -29,7 +29,7 @@ fn each(shared: bool, x: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) +
 
 impl Winograd {
     /// Rows of tiles in a band where so many threads take bands of their own; `None` where they share an image. A band has
-    /// as many tiles as a block has at most, so that weights are read no more often than else.
+    /// as many tiles as any block has at most, so that weights are read no more often than else.
     pub(super) fn schedule(&self, threads: usize) -> Option<usize> {
         let (rows, cols) = self.grid();
         let mut bands = rows.div_ceil(TILES.end.div_ceil(cols.max(1)));
