@@ -101,8 +101,8 @@ pub trait Simd: Lanes {
     const TILE_VECTORS: usize;
     /// How many pixels tall the convolution tile is that is one virtual vector wide: 6 or 14 (see `narrow.rs`).
     const NARROW_ROWS: usize = 6;
-    /// Whether bodies of hundreds of operations, and turns of a reduction, are to be unrolled: not where a vector is an array of numbers, of which a compiler makes
-    /// sixteen times as many.
+    /// Whether bodies of hundreds of operations, and turns of a reduction, are to be unrolled: not where a vector is an array
+    /// of numbers, of which a compiler makes sixteen times as many.
     const UNROLLS: bool = true;
     /// Registers of a virtual vector.
     const PARTS: usize = 16 / <Self::Register as Lanes>::WIDTH;

@@ -47,7 +47,7 @@ const TILES: Range<usize> = 24..72;
 /// Elements of packed weights up to which a second cache holds them, 1 MiB, so that to read them often costs little.
 const NEAR: usize = 1 << 18;
 /// Elements of the transformed inputs and products that a block should then have, 480 KiB, down to the fewest tiles: 64 channels
-/// took up to a ninth longer with the most tiles, 96 and more neither longer nor less (Granite Rapids, 2 MiB).
+/// took up to a ninth longer with the most tiles, 96 as long (Granite Rapids, second cache of 2 MiB).
 const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
