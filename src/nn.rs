@@ -37,11 +37,15 @@ use plan::Step;
 use profile::Spent;
 use rounds::{NEAR, Rounds};
 
+use rayon::prelude::*;
 use rectify_kernels::conv::Layout;
 use rectify_kernels::loss::{self, LossSums};
 use rectify_kernels::pool;
 use rectify_kernels::{Buffer, Dims, Error, Isa, dropout, layout};
 use std::ops::Range;
+
+/// Elements of the images that a task copies.
+const COPIED: usize = 1 << 14;
 
 /// Why a net cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +271,8 @@ impl Net {
             self.images_spent.time(Pass::Forward, || match self.images {
                 Layout::Blocked => layout::nchw_to_blocked(self.isa, self.few, pixels, images),
                 Layout::Nchw => {
-                    images.copy_from_slice(pixels);
+                    let parts = images.par_chunks_mut(COPIED).zip(pixels.par_chunks(COPIED));
+                    parts.for_each(|(images, pixels)| images.copy_from_slice(pixels));
                     Ok(())
                 }
             })?;

@@ -134,27 +134,34 @@ pub fn spp_forward(
     check_len("x", x.len(), input.blocked_len())?;
     check_len("y", y.len(), output.blocked_len())?;
     check_len("index", index.as_ref().map_or(y.len(), |i| i.len()), y.len())?;
-    let (plane, per) = (plane_len(&input), units(plane_len(&input)));
-    for (image, x) in x.chunks(blocks(shape.c) * plane).enumerate() {
-        let of_image = image * output.blocked_len() / shape.n..(image + 1) * output.blocked_len() / shape.n;
-        let y = &mut y[of_image.clone()];
-        let mut index = index.as_mut().map(|index| &mut index[of_image]);
-        y[output.c..].fill(0.0);
-        if let Some(index) = &mut index {
-            index[output.c..].fill(0);
-        }
-        for (bins, first) in shape.levels() {
-            let (level, block) = (first..first + shape.c * bins * bins, LANES * bins * bins);
-            let tasks = x.par_chunks(plane).zip(y[level.clone()].par_chunks_mut(block)).with_min_len(per);
-            match &mut index {
-                None => tasks.for_each(|(x, y)| isa.dispatch(Forward { shape, bins, x, y, index: None })),
-                Some(index) => tasks.zip(index[level].par_chunks_mut(block)).for_each(|((x, y), index)| {
-                    isa.dispatch(Forward { shape, bins, x, y, index: Some(index) });
-                }),
-            }
-        }
+    let (plane, of_image) = (plane_len(&input), output.blocked_len() / shape.n);
+    let images = x.par_chunks(blocks(shape.c) * plane).zip(y.par_chunks_mut(of_image));
+    match index {
+        None => images.for_each(|(x, y)| forward_image(isa, shape, x, y, None)),
+        Some(index) => images.zip(index.par_chunks_mut(of_image)).for_each(|((x, y), index)| {
+            forward_image(isa, shape, x, y, Some(index));
+        }),
     }
     Ok(())
+}
+
+/// One image, level by level.
+fn forward_image(isa: Isa, shape: &SppShape, x: &[f32], y: &mut [f32], mut index: Option<&mut [u32]>) {
+    let (plane, channels) = (plane_len(&shape.input()), shape.output().c);
+    y[channels..].fill(0.0);
+    if let Some(index) = &mut index {
+        index[channels..].fill(0);
+    }
+    for (bins, first) in shape.levels() {
+        let (level, block) = (first..first + shape.c * bins * bins, LANES * bins * bins);
+        let tasks = x.par_chunks(plane).zip(y[level.clone()].par_chunks_mut(block)).with_min_len(units(plane));
+        match &mut index {
+            None => tasks.for_each(|(x, y)| isa.dispatch(Forward { shape, bins, x, y, index: None })),
+            Some(index) => tasks.zip(index[level].par_chunks_mut(block)).for_each(|((x, y), index)| {
+                isa.dispatch(Forward { shape, bins, x, y, index: Some(index) });
+            }),
+        }
+    }
 }
 
 /// `dx`, overwritten: each `dy` is added to the pixel that its bin's maximum came from, level by level and bin by bin.
