@@ -14,6 +14,7 @@ mod forward;
 mod gather;
 mod lanes;
 mod narrow;
+mod pack;
 mod pass;
 mod planar;
 mod planes;

@@ -216,6 +216,10 @@ impl ConvShape {
     pub fn weight_len(&self) -> usize {
         self.oc * self.group_ic() * self.kh * self.kw
     }
+    /// Where a weight of the OIHW weights stands; the input channel is counted within its group.
+    pub(crate) fn weight_at(&self, o: usize, i: usize, row: usize, col: usize) -> usize {
+        ((o * self.group_ic() + i) * self.kh + row) * self.kw + col
+    }
     /// Floating-point operations of one pass: 2·N·OC·OH·OW·IC/G·KH·KW.
     pub fn flops(&self) -> f64 {
         2.0 * self.n as f64 * (self.oh() * self.ow()) as f64 * self.weight_len() as f64

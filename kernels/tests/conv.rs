@@ -184,6 +184,9 @@ fn edges() {
         square(3, 16, 13, 31, 1, 2, 0),
         square(2, 20, 9, 24, 2, 1, 0),
         square(1, 2, 13, 70, 5, 1, 2),
+        // Kernels whose weights are laid out in pieces.
+        ConvShape { kh: 17, kw: 16, ..square(1, 18, 8, 19, 1, 1, 8) },
+        ConvShape { groups: 2, stride_h: 2, kh: 18, kw: 19, ..square(1, 6, 20, 34, 1, 1, 0) },
         // Planes of whole lines.
         square(2, 3, 8, 20, 3, 1, 1),
         square(2, 9, 4, 12, 1, 1, 0),

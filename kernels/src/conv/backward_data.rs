@@ -1,9 +1,10 @@
 //! The gradient with respect to the input: the forward pass on rotated weights.
 
 use super::axis::Axis;
+use super::pack::Oihw;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::{Oihw, Winograd};
+use super::winograd::Winograd;
 use super::{Algorithm, Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
@@ -138,24 +139,22 @@ impl BackwardData {
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("packed weights", packed.len(), self.packed_len())?;
         let (icg, ocg) = (s.group_ic(), s.group_oc());
-        let weight = |o: usize, i: usize, kh: usize, kw: usize| weights[((o * icg + i) * s.kh + kh) * s.kw + kw];
+        let from = Oihw::backward(weights, icg, [s.kh, s.kw]);
         match &self.kind {
             Kind::Direct(passes) => {
                 let mut rest = packed;
                 for pass in passes {
                     let (packed, after) = rest.split_at_mut(pass.packed_len());
-                    pass.pack(packed, |group, i, o, kh, kw| match pass.by_lanes {
-                        Some(_) => weight(group / ocg * ocg + o, group % icg, kh, kw),
-                        None => weight(group * ocg + o, i, kh, kw),
-                    });
+                    match pass.by_lanes {
+                        Some(_) => pass.pack_lanes(packed, |i, o, kh, kw| {
+                            weights[s.weight_at(i / icg * ocg + o, i % icg, kh, kw)]
+                        }),
+                        None => pass.pack(self.isa, packed, &from),
+                    }
                     rest = after;
                 }
             }
-            Kind::Winograd(winograd) => {
-                let (output, input) = (s.kh * s.kw, icg * s.kh * s.kw);
-                let weights = Oihw { weights, output, input, taps: s.kh, turned: true };
-                winograd.pack(self.isa, packed, &weights);
-            }
+            Kind::Winograd(winograd) => winograd.pack(self.isa, packed, &from, true),
         }
         Ok(())
     }

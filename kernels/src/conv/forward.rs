@@ -1,9 +1,10 @@
 //! The forward convolution.
 
 use super::axis::Axis;
+use super::pack::Oihw;
 use super::pass::Pass;
 use super::run::Call;
-use super::winograd::{Oihw, Winograd};
+use super::winograd::Winograd;
 use super::{Algorithm, Epilogue, Layout, Options, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
@@ -146,18 +147,13 @@ impl Forward {
         let (packed, tail) = packed.split_at_mut(self.weights_len());
         tail.fill(0.0);
         tail[..pads.len()].copy_from_slice(pads);
-        let icg = s.group_ic();
-        let weight = |o: usize, i: usize, kh: usize, kw: usize| weights[((o * icg + i) * s.kh + kh) * s.kw + kw];
+        let from = Oihw::forward(weights, s.group_ic(), [s.kh, s.kw]);
         match &self.kind {
-            Kind::Direct(pass) => {
-                let ocg = if pass.by_lanes.is_some() { 1 } else { s.group_oc() };
-                pass.pack(packed, |group, o, i, kh, kw| weight(group * ocg + o, i, kh, kw));
+            Kind::Direct(pass) if pass.by_lanes.is_some() => {
+                pass.pack_lanes(packed, |o, i, kh, kw| weights[s.weight_at(o, i, kh, kw)]);
             }
-            Kind::Winograd(winograd) => {
-                let (output, input) = (icg * s.kh * s.kw, s.kh * s.kw);
-                let weights = Oihw { weights, output, input, taps: s.kh, turned: false };
-                winograd.pack(self.isa, packed, &weights);
-            }
+            Kind::Direct(pass) => pass.pack(self.isa, packed, &from),
+            Kind::Winograd(winograd) => winograd.pack(self.isa, packed, &from, false),
         }
         Ok(())
     }

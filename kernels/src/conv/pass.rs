@@ -328,36 +328,6 @@ impl Pass {
         self.groups * self.out_blocks() * self.k * LANES
     }
 
-    /// Lays out weights: `weight(group, out, in, tap row, tap column)` with channels counted within the group.
-    pub fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize, usize) -> f32 + Sync) {
-        use rayon::prelude::*;
-        if self.k == 0 {
-            return;
-        }
-        let inputs = self.by_lanes.unwrap_or(self.gic);
-        packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(unit, packed)| {
-            let (group, block) = (unit / self.out_blocks(), unit % self.out_blocks());
-            let (mut lines, valid) = (packed.chunks_exact_mut(LANES), LANES.min(self.goc - block * LANES));
-            for first in (0..inputs).step_by(LANES) {
-                for row in &self.rows.taps {
-                    for col in &self.cols.taps {
-                        for i in first..inputs.min(first + LANES) {
-                            let line = lines.next().unwrap_or_default();
-                            for (o, w) in line.iter_mut().enumerate() {
-                                let (kh, kw, lane) = (row.weight, col.weight, group * LANES + o);
-                                *w = match self.by_lanes {
-                                    Some(_) if lane < self.output.c => weight(lane, 0, i, kh, kw),
-                                    None if o < valid => weight(group, block * LANES + o, i, kh, kw),
-                                    _ => 0.0,
-                                };
-                            }
-                        }
-                    }
-                }
-            }
-        });
-    }
-
     /// Bands of images, bands of rows.
     pub fn bands(&self) -> (usize, usize) {
         (self.input.n.div_ceil(self.band_images), self.rows.count.div_ceil(self.band_rows))

@@ -35,7 +35,6 @@ use crate::{ConvShape, Dims, Isa, LANES, blocks};
 use body::{Body, Stage};
 use call::Call;
 use order::{Order, Place, Stretch};
-pub(super) use pack::Oihw;
 use phases::Depth;
 use std::ops::Range;
 pub(super) use weights::Weights;

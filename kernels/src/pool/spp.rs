@@ -127,7 +127,7 @@ pub fn spp_forward(
     shape: &SppShape,
     x: &[f32],
     y: &mut [f32],
-    mut index: Option<&mut [u32]>,
+    index: Option<&mut [u32]>,
 ) -> Result<(), Error> {
     shape.check()?;
     let (input, output) = (shape.input(), shape.output());

@@ -3,6 +3,7 @@
 // Positions and taps are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::pack::{LINES, Oihw};
 use super::Winograd;
 use super::phases::Depth;
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
@@ -11,8 +12,6 @@ use crate::reference::winograd::Variant;
 use crate::{Isa, Kernel, LANES, Lanes, Simd, stream};
 use std::ops::Range;
 
-/// Lines of taps that are brought together at a time, of as many channels as they hold.
-const LINES: usize = 16 * LANES;
 /// The line of a tap that is not there: zeros.
 const ABSENT: usize = LINES;
 /// Lines ahead of the one that is stored, in its stream, that are asked for.
@@ -23,33 +22,18 @@ const PHASES: usize = 4;
 /// the third cache had of them is gone by then: to wait for it took half the time.
 const LARGE: usize = 1 << 20;
 
-/// OIHW weights as the convolution that is packed reads them, which may be the gradient's, with the channels exchanged and
-/// the kernels turned round.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::conv) struct Oihw<'a> {
-    pub weights: &'a [f32],
-    /// Elements between the convolution's output channels, and between its input channels, of a group; the lesser is a kernel's
-    /// length.
-    pub output: usize,
-    pub input: usize,
-    /// Taps along an axis.
-    pub taps: usize,
-    pub turned: bool,
-}
-
 impl Winograd {
-    /// Transforms and lays out weights.
-    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
+    /// Transforms and lays out weights, the kernels turned round where it is the gradient's.
+    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>, turned: bool) {
         use rayon::prelude::*;
         let depth = self.depth();
         // What is cleared first is in the cache already.
         let streams = !depth.is_padded() && stream::streams(packed, None, self.streamed_from.min(LARGE));
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
-            let (group, first) = (block / self.out_blocks(), block % self.out_blocks() * LANES);
-            let (channels, lanes) = (self.input.c, LANES.min(self.output.c - first));
-            let at = group * channels * self.output.c * weights.taps * weights.taps + first * weights.output;
-            let weights = Oihw { weights: &weights.weights[at..], ..*weights };
-            isa.dispatch(Pack { variant: self.variant, depth, channels, lanes, weights, packed, streams });
+            let (group, out) = (block / self.out_blocks(), block % self.out_blocks());
+            let (channels, lanes) = (self.input.c, LANES.min(self.output.c - out * LANES));
+            let weights = weights.block(group, out, (channels, self.output.c));
+            isa.dispatch(Pack { variant: self.variant, depth, channels, lanes, weights, turned, packed, streams });
             if streams {
                 order_streams();
             }
@@ -66,6 +50,7 @@ struct Pack<'a> {
     lanes: usize,
     /// From the block's first output channel on.
     weights: Oihw<'a>,
+    turned: bool,
     /// `[position][depth][16]`, and what follows. What has no weight becomes zero.
     packed: &'a mut [f32],
     /// Whether it is streamed; its lines are whole then.
@@ -103,59 +88,6 @@ impl Kernel for Pack<'_> {
     }
 }
 
-impl Oihw<'_> {
-    /// Elements of a kernel.
-    fn len(&self) -> usize {
-        self.taps * self.taps
-    }
-
-    /// Brings together the output channels' taps of some input channels: `[channel][tap][16]`, the lanes that are no channel
-    /// zero.
-    #[inline(always)]
-    fn lines<S: Simd>(&self, s: S, lanes: usize, channels: Range<usize>, lines: &mut [[f32; LANES]; LINES + 1]) {
-        let ahead = channels.len() * self.input;
-        if self.input == self.len() {
-            // A row for each lane, all its taps.
-            let len = channels.len() * self.len();
-            for at in (0..len).step_by(LANES) {
-                let rows = self.rows(s, lanes, channels.start * self.input + at, len - at, ahead);
-                for (line, &row) in lines[at..].iter_mut().zip(&rows) {
-                    s.write(line, row);
-                }
-            }
-            return;
-        }
-        for (channel, lines) in channels.zip(lines.chunks_exact_mut(self.len())) {
-            for at in (0..self.len()).step_by(LANES) {
-                let rows = self.rows(s, lanes, channel * self.input + at, self.len() - at, ahead);
-                for (line, &row) in lines[at..].iter_mut().zip(&rows) {
-                    s.write(line, row);
-                }
-            }
-        }
-    }
-
-    /// Up to 16 of `len` weights of each lane, of the first from element `from` on, exchanged: a vector for each weight.
-    #[inline(always)]
-    fn rows<S: Simd>(&self, s: S, lanes: usize, from: usize, len: usize, ahead: usize) -> [S::V; LANES] {
-        let mut rows = [s.zero(); LANES];
-        for lane in 0..lanes {
-            let weights = &self.weights[lane * self.output + from..];
-            // Lest the next ones be waited for behind the stores of these.
-            s.prefetch(weights.as_ptr().wrapping_add(ahead));
-            // SAFETY: the slice has as many elements.
-            rows[lane] = unsafe {
-                match weights.len() >= LANES {
-                    true => s.load(weights.as_ptr()),
-                    false => s.load_first(weights.as_ptr(), weights.len().min(len)),
-                }
-            };
-        }
-        s.transpose(&mut rows);
-        rows
-    }
-}
-
 impl Pack<'_> {
     /// All phases.
     #[inline(always)]
@@ -171,7 +103,7 @@ impl Pack<'_> {
         let together = (LINES / len).clamp(1, LANES);
         for first in (0..self.channels).step_by(together) {
             let channels = first..self.channels.min(first + together);
-            self.weights.lines(s, self.lanes, channels.clone(), &mut lines);
+            self.weights.lines(s, self.lanes, channels.clone(), 0..len, &mut lines);
             for phase in phases.iter() {
                 self.phase::<S, T, N, R>(s, phase, channels.clone(), &lines);
             }
@@ -190,8 +122,8 @@ impl Pack<'_> {
         }
         for row in 0..taps[0] {
             for col in 0..taps[1] {
-                let tap = (row * step + phase[0]) * w.taps + col * step + phase[1];
-                of.taps[row][col] = if w.turned { w.len() - 1 - tap } else { tap };
+                let tap = (row * step + phase[0]) * w.kernel[1] + col * step + phase[1];
+                of.taps[row][col] = if self.turned { w.len() - 1 - tap } else { tap };
             }
         }
         of
