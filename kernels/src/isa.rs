@@ -160,16 +160,6 @@ impl std::str::FromStr for Isa {
     }
 }
 
-/// Whether the processor foresees by itself, better than it can be told, which lines of a few long streams are read next.
-///
-/// Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them apart.
-pub(crate) fn foresees() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512vp2intersect");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
-}
-
 /// Makes what this thread has streamed ([`Lanes::stream`](crate::Lanes::stream)) visible to others before whatever it writes from
 /// now on. It waits for all its stores: after each task some kernels took a tenth longer.
 pub(crate) fn order_streams() {

@@ -21,6 +21,7 @@ pub mod measure;
 pub mod norm;
 pub mod pool;
 pub mod prelu;
+mod processor;
 pub mod reference;
 mod shape;
 pub mod simd;

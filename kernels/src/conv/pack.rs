@@ -92,12 +92,12 @@ impl<'a> Oihw<'a> {
     #[inline(always)]
     fn rows<S: Simd>(&self, s: S, lanes: usize, from: usize, len: usize, ahead: usize) -> [S::V; LANES] {
         let mut rows = [s.zero(); LANES];
-        for lane in 0..lanes {
+        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
             let weights = &self.weights[lane * self.output + from..];
             // Lest the next ones be waited for behind the stores of these.
             s.prefetch(weights.as_ptr().wrapping_add(ahead));
             // SAFETY: the slice has as many elements.
-            rows[lane] = unsafe {
+            *row = unsafe {
                 match weights.len() >= LANES {
                     true => s.load(weights.as_ptr()),
                     false => s.load_first(weights.as_ptr(), weights.len().min(len)),

@@ -27,6 +27,7 @@ mod weights_together;
 use super::run::Call as Tensors;
 use super::tile::ROWS;
 use super::{Layout, Options};
+use crate::processor::processor;
 use crate::reference::winograd::Variant;
 use crate::stream;
 use crate::task::part;
@@ -43,10 +44,9 @@ pub(super) use weights::Weights;
 const PANEL: usize = 4;
 /// Tiles of a thread's block at least and at most: few read the weights too often, many fall out of the second cache.
 const TILES: Range<usize> = 24..72;
-/// Elements of packed weights up to which a second cache holds them, 1 MiB, so that to read them often costs little.
-const NEAR: usize = 1 << 18;
-/// Elements of the transformed inputs and products that a block should then have, 480 KiB, down to the fewest tiles: 64 channels
-/// took up to a ninth longer with the most tiles, 96 as long (Granite Rapids, second cache of 2 MiB).
+/// Elements of the transformed inputs and products that a block should have, down to the fewest tiles, where the second cache holds
+/// the weights beside them ([`Winograd::is_near`]) and to read them often costs little: 480 KiB. 64 channels took up to a ninth
+/// longer with the most tiles, with stride 2 a tenth (Granite Rapids).
 const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
@@ -150,9 +150,9 @@ impl Winograd {
         };
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
-        let usual = match plan.group_packed_len() {
-            ..=NEAR => BESIDE / (tile + plan.positions() * PANEL.min(plan.out_blocks()) * LANES),
-            _ => most,
+        let usual = match plan.is_near() {
+            true => BESIDE / (tile + plan.positions() * PANEL.min(plan.out_blocks()) * LANES),
+            false => most,
         };
         let usual = if plan.is_first() { first::TILES } else { usual.clamp(TILES.start, TILES.end) };
         let wanted = options.blocking.map_or(usual, |b| b.rows.max(1));
@@ -198,6 +198,13 @@ impl Winograd {
     fn total(&self) -> usize {
         let (rows, cols) = self.grid();
         self.input.n * rows * cols
+    }
+
+    /// Whether a group's weights are few enough to stay in the second cache beside a block: half of it, where each phase of a stride
+    /// has more inputs beside it, three quarters. 96 channels, which are more than half of 2 MiB, took a twentieth longer so.
+    fn is_near(&self) -> bool {
+        let quarters = if self.variant.stride() > 1 { 3 } else { 2 };
+        self.group_packed_len() <= processor().second_cache / 4 * quarters / size_of::<f32>()
     }
 
     /// Whether a group's weights come from memory each time that they are used.

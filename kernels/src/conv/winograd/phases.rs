@@ -9,6 +9,7 @@ use super::Geometry;
 use super::order::Places;
 use super::spread::{Source, ZEROS, inside};
 use super::transform::Line;
+use crate::processor::processor;
 use crate::reference::winograd::Variant;
 use crate::{LANES, Lanes, Simd, blocks};
 use std::ops::Range;
@@ -127,13 +128,16 @@ impl Source<'_> {
                 to.v.wrapping_add(segment * g.block)
             })
         });
+        // Rows of the next row of tiles to ask for: a line a tile for each pixel that is new there. With 64 to 64 channels of 112×112 it
+        // took Granite Rapids a twelfth longer.
+        let asked = if processor().asks_dearly { 0..0 } else { side - step..side };
         for (tile, place) in to.tiles.clone().zip(places) {
             let plane = (place.image * blocks(d.c) + to.block) * d.plane() * LANES;
             let x = self.x.as_ptr().wrapping_add(plane);
             let (top, rows) = inside(place.row * step, self.pad_top, side, d.h);
             let (left, cols) = inside(place.col * step, self.pad_left, side, d.w);
             let mut corner = x.wrapping_offset((top * d.w as isize + left) * LANES as isize);
-            for r in side - step..side {
+            for r in asked.clone() {
                 (side - step..side).for_each(|c| s.prefetch_far(corner.wrapping_add((r + step) * row + c * LANES)));
             }
             let mut line = row;

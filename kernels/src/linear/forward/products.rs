@@ -4,8 +4,8 @@
 // Tiles are indexed by row and image.
 #![allow(clippy::needless_range_loop)]
 
-use crate::isa::foresees;
 use crate::linear::{LinearShape, STRIDE};
+use crate::processor::processor;
 use crate::reference::linear::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
@@ -17,7 +17,7 @@ const ROWS: usize = 4;
 /// rows, or left to the processor's own guesses, one thread of Zen 4 got a tenth less of memory.
 const WALK: usize = 8;
 const AHEAD: usize = 256;
-/// Rows that it walks where the processor's guesses are better ([`foresees`]).
+/// Rows that it walks where the processor's guesses are better ([`Processor::foresees`](crate::processor::Processor)).
 const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
@@ -78,7 +78,7 @@ impl Task<'_> {
         let whole = top + (end - top) / ROWS * ROWS;
         // SAFETY: rows, images and inputs are of the shape, whose lengths `run` has checked.
         unsafe {
-            if foresees() {
+            if processor().foresees {
                 self.walk_all::<S, GUESSED, 0>(s, top..end, first, len);
             } else {
                 self.walk_all::<S, WALK, WALK>(s, top..end, first, len);
