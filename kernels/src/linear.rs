@@ -17,6 +17,7 @@ pub use backward_data::BackwardData;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
+use crate::processor::processor;
 use crate::reference::linear::CHUNK;
 use crate::shape::product;
 use crate::task::{pixels, pixels_mut};
@@ -85,6 +86,11 @@ impl LinearShape {
     /// Elements of the workspace that an input takes which must be flattened.
     fn flat_len(&self) -> usize {
         if self.is_flat() { 0 } else { (self.n * self.inputs()).next_multiple_of(LANES) }
+    }
+
+    /// Whether the second cache holds the inputs of all images in half of it.
+    fn inputs_are_near(&self) -> bool {
+        self.packed_len() <= processor().second_cache / 2 / size_of::<f32>()
     }
 
     /// Elements of the workspace that hold the inputs chunk by chunk.

@@ -13,7 +13,8 @@ use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 use products::Task;
 
-/// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs.
+/// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs. One, where the second
+/// cache holds all inputs ([`LinearShape::inputs_are_near`]): then the first holds the sums, a sixth less time for 16 images.
 pub(super) const HEIGHT: usize = 4;
 
 /// Forward: `y = epilogue(W·x)`.
@@ -60,7 +61,8 @@ impl Forward {
         let x = &*packed;
         let all = blocks(s.outputs);
         // Several tasks a thread, so that none waits long for the last.
-        let height = if s.n == 1 { 1 } else { (all / (4 * rayon::current_num_threads())).clamp(1, HEIGHT) };
+        let most = if s.n == 1 || s.inputs_are_near() { 1 } else { HEIGHT };
+        let height = (all / (4 * rayon::current_num_threads())).clamp(1, most);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         for_each_task(all.div_ceil(height), scratch, self.scratch_len(), |task, sums| {
             let block = task * height;

@@ -185,13 +185,12 @@ impl Task<'_> {
                 for t in 0..tiles {
                     // The larger tiles first: branches that alternate are foretold badly.
                     let images = (to - from) / tiles + usize::from(t < (to - from) % tiles);
-                    // Evenly over the tiles: one alone fetches both rows, else each of the first two one of them.
-                    let fetched = match (group, tiles, t) {
-                        (0, 1, _) => 2,
-                        (0, _, 0 | 1) => 1,
-                        _ => 0,
-                    };
-                    let tile = Tile { row, image, first, len, next: next.wrapping_add(t * inputs) };
+                    // Evenly over the tiles: one alone fetches both rows, else the first one of them and one half-way the other.
+                    let half = if groups > 1 { (groups / 2, 0) } else { (0, tiles / 2) };
+                    let (is_first, is_half) = ((group, t) == (0, 0), (group, t) == half);
+                    let fetched = usize::from(is_first) + usize::from(is_half);
+                    let next = if is_first { next } else { next.wrapping_add(inputs) };
+                    let tile = Tile { row, image, first, len, next };
                     // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run` has checked.
                     unsafe {
                         if self.rows - row < OUTPUTS {
@@ -201,8 +200,10 @@ impl Task<'_> {
                         } else if most_images::<S>() == 8 {
                             match (images, fetched) {
                                 (8, 2) => self.tile::<S, OUTPUTS, 8, 2>(s, tile),
+                                (8, 1) => self.tile::<S, OUTPUTS, 8, 1>(s, tile),
                                 (8, _) => self.tile::<S, OUTPUTS, 8, 0>(s, tile),
                                 (7, 2) => self.tile::<S, OUTPUTS, 7, 2>(s, tile),
+                                (7, 1) => self.tile::<S, OUTPUTS, 7, 1>(s, tile),
                                 (7, _) => self.tile::<S, OUTPUTS, 7, 0>(s, tile),
                                 (6, 2) => self.tile::<S, OUTPUTS, 6, 2>(s, tile),
                                 (6, 1) => self.tile::<S, OUTPUTS, 6, 1>(s, tile),
