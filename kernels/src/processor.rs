@@ -9,7 +9,8 @@ pub(crate) struct Processor {
     pub second_cache: usize,
     /// Whether it foresees by itself, better than it can be told, which lines of a few long streams are read next.
     pub foresees: bool,
-    /// Whether each line that is asked for into the second cache takes one of the few places of those that loads wait for.
+    /// Whether each line that is asked for into the second cache takes one of the few places of those that loads wait for, so that
+    /// to ask for what is a while ahead costs more than it brings. Where that was measured it is not done then.
     pub asks_dearly: bool,
 }
 
@@ -30,7 +31,7 @@ impl Processor {
             second_cache: second_cache.filter(|&bytes| bytes > 0).unwrap_or(Processor::UNKNOWN.second_cache),
             // Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them apart.
             foresees: std::arch::is_x86_feature_detected!("avx512vp2intersect"),
-            // Granite Rapids: 16 places, 13 GB/s, where its own guesses bring 27.
+            // Granite Rapids: 16 places, 13 GB/s, where its own guesses bring 27. Others of the maker's are taken to be like it.
             asks_dearly: id.get_vendor_info().is_some_and(|of| of.as_str() == "GenuineIntel"),
         }
     }

@@ -1,7 +1,7 @@
 //! The gradient with respect to the input: the forward pass on rotated weights.
 
 use super::axis::Axis;
-use super::pack::Oihw;
+use super::pack::{Oihw, pack};
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
@@ -141,19 +141,15 @@ impl BackwardData {
         let (icg, ocg) = (s.group_ic(), s.group_oc());
         let from = Oihw::backward(weights, icg, [s.kh, s.kw]);
         match &self.kind {
-            Kind::Direct(passes) => {
+            Kind::Direct(passes) if passes.iter().any(|pass| pass.by_lanes.is_some()) => {
                 let mut rest = packed;
                 for pass in passes {
                     let (packed, after) = rest.split_at_mut(pass.packed_len());
-                    match pass.by_lanes {
-                        Some(_) => pass.pack_lanes(packed, |i, o, kh, kw| {
-                            weights[s.weight_at(i / icg * ocg + o, i % icg, kh, kw)]
-                        }),
-                        None => pass.pack(self.isa, packed, &from),
-                    }
+                    pass.pack_lanes(packed, |i, o, kh, kw| weights[s.weight_at(i / icg * ocg + o, i % icg, kh, kw)]);
                     rest = after;
                 }
             }
+            Kind::Direct(passes) => pack(passes, self.isa, packed, &from),
             Kind::Winograd(winograd) => winograd.pack(self.isa, packed, &from, true),
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The forward convolution.
 
 use super::axis::Axis;
-use super::pack::Oihw;
+use super::pack::{Oihw, pack};
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
@@ -152,7 +152,7 @@ impl Forward {
             Kind::Direct(pass) if pass.by_lanes.is_some() => {
                 pass.pack_lanes(packed, |o, i, kh, kw| weights[s.weight_at(o, i, kh, kw)]);
             }
-            Kind::Direct(pass) => pass.pack(self.isa, packed, &from),
+            Kind::Direct(pass) => pack(std::slice::from_ref(pass), self.isa, packed, &from),
             Kind::Winograd(winograd) => winograd.pack(self.isa, packed, &from, false),
         }
         Ok(())

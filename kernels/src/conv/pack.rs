@@ -1,6 +1,8 @@
-//! Lays out weights for a pass, 16 output channels at a time; training does it in every step.
+//! OIHW weights, brought together for 16 output channels at a time, as both algorithms lay them out; and the layout of the direct
+//! one. Training does it in every step.
 
 use super::pass::Pass;
+use crate::threads::Shared;
 use crate::{Isa, Kernel, LANES, Simd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -45,8 +47,8 @@ impl<'a> Oihw<'a> {
         Oihw { weights: &self.weights[at..], ..*self }
     }
 
-    /// Brings together the output channels' weights of some input channels at some taps: `[channel][tap][16]`, the lanes that
-    /// are no channel zero.
+    /// Brings together the weights of so many output channels, 16 at most, of some input channels at some taps: `[channel][tap][16]`,
+    /// the lanes that are no channel zero. Of the lines behind them it may overwrite some.
     #[inline(always)]
     pub fn lines<S: Simd>(
         &self,
@@ -56,12 +58,13 @@ impl<'a> Oihw<'a> {
         taps: Range<usize>,
         lines: &mut [[f32; LANES]],
     ) {
-        let ahead = channels.len() * self.input;
+        debug_assert!(channels.len() * taps.len() <= lines.len() && taps.end <= self.len());
+        let (lanes, ahead) = (lanes.min(LANES), channels.len() * self.input);
         if self.output == 1 {
             // A tap whose output channels are neighbours.
             for (channel, line) in channels.zip(lines) {
                 let weights = &self.weights[channel * self.input..][..lanes];
-                // SAFETY: the slice has as many elements.
+                // SAFETY: the slice has as many elements, 16 at most.
                 s.write(line, unsafe { s.load_first(weights.as_ptr(), lanes) });
             }
             return;
@@ -109,50 +112,33 @@ impl<'a> Oihw<'a> {
     }
 }
 
-impl Pass {
-    /// Lays out weights, `[group][oc / 16][k][16]`.
-    pub fn pack(&self, isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
-        if self.k == 0 {
-            return;
-        }
-        packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(unit, packed)| {
-            let (group, block) = (unit / self.out_blocks(), unit % self.out_blocks());
-            let (lanes, weights) =
-                (LANES.min(self.goc - block * LANES), weights.block(group, block, (self.gic, self.goc)));
-            isa.dispatch(Block { pass: self, weights, lanes, packed });
-        });
-    }
-
-    /// The same of channels that are computed lane by lane, `[block][k][16]`: `weight(lane, input of its group, row, column)`. They
-    /// are few.
-    pub fn pack_lanes(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32) {
-        let inputs = self.by_lanes.unwrap_or(1);
-        let mut lines = packed.as_chunks_mut::<LANES>().0.iter_mut();
-        for block in 0..self.groups {
-            let lanes = LANES.min(self.output.c - block * LANES);
-            for row in &self.rows.taps {
-                for col in &self.cols.taps {
-                    for (i, line) in (0..inputs).zip(&mut lines) {
-                        line.fill(0.0);
-                        for (lane, w) in line[..lanes].iter_mut().enumerate() {
-                            *w = weight(block * LANES + lane, i, row.weight, col.weight);
-                        }
-                    }
-                }
-            }
-        }
-    }
+/// Lays out weights for passes that share their channels, `[group][oc / 16][k][16]` for one pass after the other. A kernel's taps are
+/// those of one of them or of several.
+///
+/// # Panics
+/// If the lengths do not fit.
+pub(super) fn pack(passes: &[Pass], isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
+    let Some(pass) = passes.first() else { return };
+    assert!(packed.len() == passes.iter().map(Pass::packed_len).sum());
+    let (packed, blocks, channels) = (Shared::new(packed), pass.out_blocks(), (pass.gic, pass.goc));
+    (0..pass.groups * blocks).into_par_iter().for_each(|unit| {
+        let (group, block) = (unit / blocks, unit % blocks);
+        let (lanes, weights) = (LANES.min(pass.goc - block * LANES), weights.block(group, block, channels));
+        isa.dispatch(Block { passes, unit, weights, lanes, packed });
+    });
 }
 
 /// A block of output channels.
 struct Block<'a> {
-    pass: &'a Pass,
+    passes: &'a [Pass],
+    /// Which of all groups' blocks.
+    unit: usize,
     /// From its first channel on.
     weights: Oihw<'a>,
     /// Channels that it has.
     lanes: usize,
-    /// `[ic / 16][tap][ic][16]`.
-    packed: &'a mut [f32],
+    /// Pass by pass `[unit][ic / 16][tap][ic][16]`.
+    packed: Shared,
 }
 
 impl Kernel for Block<'_> {
@@ -160,21 +146,57 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Block { pass, weights, lanes, packed } = self;
-        let (len, taps) = (weights.len(), pass.rows.taps.len() * pass.cols.taps.len());
-        let (mut lines, mut rest) = ([[0.0; LANES]; LINES], packed.as_chunks_mut::<LANES>().0);
+        let (len, channels) = (self.weights.len(), self.passes.first().map_or(0, |pass| pass.gic));
+        let mut lines = [[0.0; LANES]; LINES];
         let together = (LINES / len).clamp(1, LANES);
-        for first in (0..pass.gic).step_by(LANES) {
-            let inputs = LANES.min(pass.gic - first);
-            let (to, after) = std::mem::take(&mut rest).split_at_mut(taps * inputs);
-            rest = after;
+        for first in (0..channels).step_by(LANES) {
+            let inputs = LANES.min(channels - first);
             for start in (0..inputs).step_by(together) {
-                let channels = start..inputs.min(start + together);
+                let some = start..inputs.min(start + together);
                 // Kernels of more than so many taps come piece by piece.
                 for tap in (0..len).step_by(LINES) {
                     let piece = tap..len.min(tap + LINES);
-                    weights.lines(s, lanes, first + channels.start..first + channels.end, piece.clone(), &mut lines);
-                    pass.place(s, inputs, channels.clone(), &piece, weights.kernel[1], &lines, to);
+                    self.weights.lines(s, self.lanes, first + some.start..first + some.end, piece.clone(), &mut lines);
+                    self.place(s, first..first + inputs, some.clone(), &piece, &lines);
+                }
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Copies the lines of a piece of the kernels of some channels of a block of inputs to where each pass reads them.
+    #[inline(always)]
+    fn place<S: Simd>(
+        &self,
+        s: S,
+        block: Range<usize>,
+        some: Range<usize>,
+        piece: &Range<usize>,
+        lines: &[[f32; LANES]; LINES],
+    ) {
+        let (width, mut before) = (self.weights.kernel[1], 0);
+        for pass in self.passes {
+            let cols = pass.cols.taps.len();
+            let taps = pass.rows.taps.len() * cols;
+            let to = before + (self.unit * pass.k + block.start * taps) * LANES;
+            before += pass.packed_len();
+            for (r, row) in pass.rows.taps.iter().enumerate() {
+                let at = row.weight * width;
+                if at >= piece.end || at + width <= piece.start {
+                    continue;
+                }
+                for (c, col) in pass.cols.taps.iter().enumerate() {
+                    if !piece.contains(&(at + col.weight)) {
+                        continue;
+                    }
+                    let from = lines[at + col.weight - piece.start..].iter().step_by(piece.len());
+                    let to = to + ((r * cols + c) * block.len() + some.start) * LANES;
+                    for (line, i) in from.zip(0..some.len()) {
+                        // SAFETY: `pack` has checked the length of `packed`, of which a pass has `k` lines for each unit, and a block of
+                        // inputs one for each tap and channel; this task alone writes the unit's.
+                        unsafe { s.store(self.packed.ptr().add(to + i * LANES), s.vector(line)) };
+                    }
                 }
             }
         }
@@ -182,31 +204,25 @@ impl Kernel for Block<'_> {
 }
 
 impl Pass {
-    /// Copies the lines of a piece of the kernels of some channels of a block to where the pass reads them; it may lack taps.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn place<S: Simd>(
-        &self,
-        s: S,
-        inputs: usize,
-        channels: Range<usize>,
-        piece: &Range<usize>,
-        width: usize,
-        lines: &[[f32; LANES]],
-        to: &mut [[f32; LANES]],
-    ) {
-        for (r, row) in self.rows.taps.iter().enumerate() {
-            for (c, col) in self.cols.taps.iter().enumerate() {
-                let tap = row.weight * width + col.weight;
-                if !piece.contains(&tap) {
-                    continue;
-                }
-                let from = lines[tap - piece.start..].iter().step_by(piece.len());
-                let to = &mut to[(r * self.cols.taps.len() + c) * inputs + channels.start..];
-                for (line, to) in from.zip(to).take(channels.len()) {
-                    s.write(to, s.vector(line));
+    /// Lays out the weights of channels that are computed lane by lane, `[block][k][16]`:
+    /// `weight(lane, input of its group, row, column)`. They are few.
+    pub fn pack_lanes(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
+        if self.k == 0 {
+            return;
+        }
+        packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(block, packed)| {
+            let lanes = LANES.min(self.output.c - block * LANES);
+            let mut lines = packed.as_chunks_mut::<LANES>().0.iter_mut();
+            for row in &self.rows.taps {
+                for col in &self.cols.taps {
+                    for (i, line) in (0..self.by_lanes.unwrap_or(1)).zip(&mut lines) {
+                        line.fill(0.0);
+                        for (lane, w) in line[..lanes].iter_mut().enumerate() {
+                            *w = weight(block * LANES + lane, i, row.weight, col.weight);
+                        }
+                    }
                 }
             }
-        }
+        });
     }
 }

@@ -49,6 +49,20 @@ impl Forward {
         y: &mut [f32],
         workspace: &mut [f32],
     ) -> Result<(), Error> {
+        let most = if self.shape.n == 1 || self.shape.inputs_are_near() { 1 } else { HEIGHT };
+        self.run_by(most, x, weights, epilogue, y, workspace)
+    }
+
+    /// The same with so many blocks a task at most, up to [`HEIGHT`].
+    pub(super) fn run_by(
+        &self,
+        most: usize,
+        x: &[f32],
+        weights: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+        workspace: &mut [f32],
+    ) -> Result<(), Error> {
         let s = &self.shape;
         check_len("x", x.len(), s.input().blocked_len())?;
         check_len("weights", weights.len(), s.weight_len())?;
@@ -61,7 +75,6 @@ impl Forward {
         let x = &*packed;
         let all = blocks(s.outputs);
         // Several tasks a thread, so that none waits long for the last.
-        let most = if s.n == 1 || s.inputs_are_near() { 1 } else { HEIGHT };
         let height = (all / (4 * rayon::current_num_threads())).clamp(1, most);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));
         for_each_task(all.div_ceil(height), scratch, self.scratch_len(), |task, sums| {

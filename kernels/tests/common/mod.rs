@@ -7,8 +7,9 @@ pub mod passes;
 use proptest::prelude::ProptestConfig;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rectify_kernels::{Buffer, Dims, LANES, blocks};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
 
 /// So many cases of a property, or fewer where `PROPTEST_CASES` says so.
 pub fn cases(most: u32) -> ProptestConfig {
@@ -68,11 +69,11 @@ pub fn assert_not_trivial(what: &str, x: &[f32], ones: &[f32]) {
     assert_eq!(idle, 0, "{what}: sums of products that are zero");
 }
 
-/// Runs `f` in a pool of that many threads, which all tests share: to make one for each call took most of the time, and
-/// memory without end, where qemu runs the tests.
+/// Runs `f` in a pool of that many threads, which a test keeps: to make one for each call took most of the time, and memory
+/// without end, where qemu runs the tests.
 pub fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
-    static POOLS: Mutex<BTreeMap<usize, Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
-    let new = || Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
-    let pool = POOLS.lock().unwrap().entry(threads).or_insert_with(new).clone();
+    thread_local!(static POOLS: RefCell<BTreeMap<usize, Rc<ThreadPool>>> = RefCell::default());
+    let new = || Rc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    let pool = POOLS.with_borrow_mut(|pools| pools.entry(threads).or_insert_with(new).clone());
     pool.install(f)
 }

@@ -103,7 +103,7 @@ impl Pack<'_> {
         let together = (LINES / len).clamp(1, LANES);
         for first in (0..self.channels).step_by(together) {
             let channels = first..self.channels.min(first + together);
-            self.weights.lines(s, self.lanes, channels.clone(), 0..len, &mut lines);
+            self.weights.lines(s, self.lanes, channels.clone(), 0..len, &mut lines[..LINES]);
             for phase in phases.iter() {
                 self.phase::<S, T, N, R>(s, phase, channels.clone(), &lines);
             }

@@ -199,16 +199,14 @@ impl Task<'_> {
                             }
                         } else if most_images::<S>() == 8 {
                             match (images, fetched) {
+                                // Eight images alone.
                                 (8, 2) => self.tile::<S, OUTPUTS, 8, 2>(s, tile),
                                 (8, 1) => self.tile::<S, OUTPUTS, 8, 1>(s, tile),
                                 (8, _) => self.tile::<S, OUTPUTS, 8, 0>(s, tile),
-                                (7, 2) => self.tile::<S, OUTPUTS, 7, 2>(s, tile),
                                 (7, 1) => self.tile::<S, OUTPUTS, 7, 1>(s, tile),
                                 (7, _) => self.tile::<S, OUTPUTS, 7, 0>(s, tile),
-                                (6, 2) => self.tile::<S, OUTPUTS, 6, 2>(s, tile),
                                 (6, 1) => self.tile::<S, OUTPUTS, 6, 1>(s, tile),
                                 (6, _) => self.tile::<S, OUTPUTS, 6, 0>(s, tile),
-                                (5, 2) => self.tile::<S, OUTPUTS, 5, 2>(s, tile),
                                 (5, 1) => self.tile::<S, OUTPUTS, 5, 1>(s, tile),
                                 (5, _) => self.tile::<S, OUTPUTS, 5, 0>(s, tile),
                                 // Of nine images.
@@ -216,6 +214,7 @@ impl Task<'_> {
                             }
                         } else {
                             match (images, fetched) {
+                                // Three alone.
                                 (3, 2) => self.tile::<S, OUTPUTS, 3, 2>(s, tile),
                                 (3, 1) => self.tile::<S, OUTPUTS, 3, 1>(s, tile),
                                 (3, _) => self.tile::<S, OUTPUTS, 3, 0>(s, tile),
