@@ -30,7 +30,7 @@ impl Processor {
         Processor {
             second_cache: second_cache.filter(|&bytes| bytes > 0).unwrap_or(Processor::UNKNOWN.second_cache),
             // Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them apart.
-            foresees: std::arch::is_x86_feature_detected!("avx512vp2intersect"),
+            foresees: id.get_extended_feature_info().is_some_and(|of| of.has_avx512_vp2intersect()),
             // Granite Rapids: 16 places, 13 GB/s, where its own guesses bring 27. Others of the maker's are taken to be like it.
             asks_dearly: id.get_vendor_info().is_some_and(|of| of.as_str() == "GenuineIntel"),
         }
