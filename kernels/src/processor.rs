@@ -10,7 +10,8 @@ pub(crate) struct Processor {
     /// Whether it foresees by itself, better than it can be told, which lines of a few long streams are read next.
     pub foresees: bool,
     /// Whether each line that is asked for into the second cache takes one of the few places of those that loads wait for, so that
-    /// to ask for what is a while ahead costs more than it brings. Where that was measured it is not done then.
+    /// to ask for what is a while ahead may cost more than it brings. The transforms of strided Winograd heed it; nowhere else did
+    /// it make a difference.
     pub asks_dearly: bool,
 }
 

@@ -116,14 +116,16 @@ impl<'a> Oihw<'a> {
 /// those of one of them or of several.
 ///
 /// # Panics
-/// If the lengths do not fit.
+/// If the passes' channels differ, or the length does not fit.
 pub(super) fn pack(passes: &[Pass], isa: Isa, packed: &mut [f32], weights: &Oihw<'_>) {
     let Some(pass) = passes.first() else { return };
+    let channels = |pass: &Pass| (pass.groups, pass.gic, pass.goc);
+    assert!(passes.iter().all(|p| channels(p) == channels(pass)));
     assert!(packed.len() == passes.iter().map(Pass::packed_len).sum());
-    let (packed, blocks, channels) = (Shared::new(packed), pass.out_blocks(), (pass.gic, pass.goc));
+    let (packed, blocks) = (Shared::new(packed), pass.out_blocks());
     (0..pass.groups * blocks).into_par_iter().for_each(|unit| {
         let (group, block) = (unit / blocks, unit % blocks);
-        let (lanes, weights) = (LANES.min(pass.goc - block * LANES), weights.block(group, block, channels));
+        let (lanes, weights) = (LANES.min(pass.goc - block * LANES), weights.block(group, block, (pass.gic, pass.goc)));
         isa.dispatch(Block { passes, unit, weights, lanes, packed });
     });
 }
@@ -193,7 +195,7 @@ impl Block<'_> {
                     let from = lines[at + col.weight - piece.start..].iter().step_by(piece.len());
                     let to = to + ((r * cols + c) * block.len() + some.start) * LANES;
                     for (line, i) in from.zip(0..some.len()) {
-                        // SAFETY: `pack` has checked the length of `packed`, of which a pass has `k` lines for each unit, and a block of
+                        // SAFETY: `pack` has checked the channels and the length of `packed`, of which a pass has `k` lines for each unit, and a block of
                         // inputs one for each tap and channel; this task alone writes the unit's.
                         unsafe { s.store(self.packed.ptr().add(to + i * LANES), s.vector(line)) };
                     }
@@ -207,15 +209,13 @@ impl Pass {
     /// Lays out the weights of channels that are computed lane by lane, `[block][k][16]`:
     /// `weight(lane, input of its group, row, column)`. They are few.
     pub fn pack_lanes(&self, packed: &mut [f32], weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync) {
-        if self.k == 0 {
-            return;
-        }
+        let (Some(inputs), 1..) = (self.by_lanes, self.k) else { return };
         packed.par_chunks_exact_mut(self.k * LANES).enumerate().for_each(|(block, packed)| {
             let lanes = LANES.min(self.output.c - block * LANES);
             let mut lines = packed.as_chunks_mut::<LANES>().0.iter_mut();
             for row in &self.rows.taps {
                 for col in &self.cols.taps {
-                    for (i, line) in (0..self.by_lanes.unwrap_or(1)).zip(&mut lines) {
+                    for (i, line) in (0..inputs).zip(&mut lines) {
                         line.fill(0.0);
                         for (lane, w) in line[..lanes].iter_mut().enumerate() {
                             *w = weight(block * LANES + lane, i, row.weight, col.weight);

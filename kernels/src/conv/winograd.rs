@@ -46,7 +46,7 @@ const PANEL: usize = 4;
 const TILES: Range<usize> = 24..72;
 /// Elements of the transformed inputs and products that a block should have, down to the fewest tiles, where the second cache holds
 /// the weights beside them ([`Winograd::is_near`]) and to read them often costs little: 480 KiB. 64 channels took up to a ninth
-/// longer with the most tiles, with stride 2 a tenth (Granite Rapids).
+/// longer with the most tiles, with stride 2 a twentieth (Granite Rapids).
 const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
@@ -201,8 +201,8 @@ impl Winograd {
     }
 
     /// Whether a group's weights are few enough for the second cache that small blocks pay: half of it, with stride 2 three quarters.
-    /// Chosen by measurement where it has 2 MiB: with stride 2 64 channels, 1.3 MiB, gain a tenth, as many bytes of 96 with stride 1
-    /// lose a twentieth.
+    /// Chosen by measurement where it has 2 MiB: with stride 2 64 channels, 1.3 MiB, gain a twentieth, as many bytes of 96 with stride 1
+    /// lose one.
     fn is_near(&self) -> bool {
         let quarters = if self.variant.stride() > 1 { 3 } else { 2 };
         self.group_packed_len() <= processor().second_cache / 4 * quarters / size_of::<f32>()

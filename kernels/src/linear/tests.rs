@@ -28,6 +28,7 @@ fn check_bits(s: &LinearShape, seed: u64, special: bool) -> Result<(), String> {
         let (mut y, mut kept) = (vec![f32::NAN; sums.len()], vec![f32::NAN; sums.len()]);
         // Several blocks a task, as where the inputs are more than the second cache holds, and one.
         for most in if s.n == 1 { vec![1] } else { vec![1, HEIGHT] } {
+            y.fill(f32::NAN);
             plan.run_by(most, &x, &w, Epilogue::None, &mut y, &mut workspace).unwrap();
             same_bits(&y, &sums)?;
         }
