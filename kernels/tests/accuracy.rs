@@ -97,6 +97,42 @@ fn a_first_layer_keeps_its_documented_bound() {
     }
 }
 
+/// The same for the gradient of the input of strided convolutions, relative to its largest element, with standard-normal
+/// gradients of outputs.
+#[test]
+fn a_strided_gradient_keeps_its_documented_bound() {
+    for channels in [16, 64, 256, 512] {
+        for (kernel, ic) in [3, 4, 5, 7].into_iter().flat_map(|kernel| [(kernel, 3), (kernel, 8)]) {
+            let s = ConvShape::square(1, ic, 31, channels, kernel, 2, kernel / 2);
+            let deviation = (2.0 / (s.oc * s.kh * s.kw) as f32).sqrt();
+            let dy = normal(s.output().plain_len(), 1);
+            let w: Vec<f32> = normal(s.weight_len(), 2).iter().map(|w| w * deviation).collect();
+            let exact = reference::conv::backward_data(&s, &wide(&dy), &wide(&w)).unwrap();
+            let largest = exact.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+            for (algorithm, bound) in
+                [(Algorithm::Auto, 5e-6), (Algorithm::Winograd, 5e-6), (Algorithm::WinogradAccurate, 2e-6)]
+            {
+                let is_long = algorithm == Algorithm::Winograd && kernel == 7 && channels > 128;
+                let bound = if is_long { 1.5e-5 } else { bound };
+                let Ok(variant) = algorithm.data_variant(&s) else {
+                    assert!(algorithm == Algorithm::WinogradAccurate && kernel > 3, "{algorithm} serves {s:?}");
+                    continue;
+                };
+                let got = match variant {
+                    None => reference::conv::backward_data(&s, &dy, &w),
+                    Some(variant) => reference::winograd::backward_data(variant, &s, &dy, &w),
+                };
+                let errors = got.unwrap().into_iter().zip(&exact).map(|(g, e)| (f64::from(g) - e).abs());
+                let found = errors.fold(0.0, f64::max) / largest;
+                assert!(
+                    found < bound && found > 0.0,
+                    "{algorithm} at {channels} channels, {kernel}×{kernel}: {found:e}"
+                );
+            }
+        }
+    }
+}
+
 const VARIANTS: [Variant; 4] = [Variant::F4x3, Variant::F2x3, Variant::F4x2, Variant::F3x2];
 
 /// The magnitudes of a transform's coefficients, row by row, from what it does to unit vectors.
@@ -282,10 +318,13 @@ fn each_weight_gradient_keeps_its_documented_bound() {
 #[test]
 fn large_inputs_stay_finite() {
     for variant in Variant::ALL {
-        let s = ConvShape::square(1, 64, 12, 8, variant.r(), variant.stride(), 1);
+        let s = ConvShape::square(1, 64, 12, 64, variant.r(), variant.stride(), 1);
         let x: Vec<f32> = normal(s.input().plain_len(), 1).iter().map(|x| x * 1e30).collect();
         let w = normal(s.weight_len(), 2);
         let y = reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic]).unwrap();
         assert!(y.iter().all(|v| v.is_finite()), "{variant:?}");
+        let dy: Vec<f32> = normal(s.output().plain_len(), 3).iter().map(|dy| dy * 1e30).collect();
+        let dx = reference::winograd::backward_data(variant, &s, &dy, &w).unwrap();
+        assert!(dx.iter().all(|v| v.is_finite()), "{variant:?}");
     }
 }

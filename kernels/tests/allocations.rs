@@ -222,6 +222,7 @@ fn no_run_allocates() {
     let shapes = [
         square(9, 20, 13, 36, 3, 1, 1),
         square(2, 3, 31, 40, 7, 2, 3),
+        square(2, 36, 24, 40, 3, 2, 1),
         square(2, 64, 12, 70, 1, 1, 0),
         ConvShape { groups: 4, ..square(3, 20, 12, 36, 3, 2, 1) },
         ConvShape { groups: 3, ..square(3, 48, 12, 96, 3, 1, 1) },

@@ -146,29 +146,6 @@ fn winograd_edges() {
 }
 
 #[test]
-fn strided_winograd_edges() {
-    let square = ConvShape::square;
-    for s in [
-        square(2, 16, 7, 16, 3, 2, 1),
-        square(1, 3, 3, 5, 3, 2, 0),
-        square(5, 17, 19, 33, 3, 2, 1),
-        // An input row and column that no output reads, but the transforms of the last tiles do.
-        square(2, 20, 12, 24, 3, 2, 0),
-        // More segments than a chunk has at all positions but those with a row or a column at infinity; at all.
-        square(1, 150, 9, 70, 3, 2, 1),
-        square(1, 530, 5, 20, 3, 2, 1),
-        square(3, 33, 21, 17, 4, 2, 1),
-        square(2, 20, 22, 24, 5, 2, 2),
-        ConvShape { iw: 21, pad_top: 2, pad_bottom: 0, pad_left: 0, pad_right: 1, ..square(2, 18, 11, 19, 3, 2, 1) },
-        ConvShape { pad_top: 9, pad_right: 12, ..square(1, 5, 4, 6, 3, 2, 0) },
-        // One pixel, whose gradient is a convolution of the same stride.
-        square(2, 5, 1, 6, 3, 2, 1),
-    ] {
-        check_winograd(&s);
-    }
-}
-
-#[test]
 fn edges() {
     let square = ConvShape::square;
     let base = square(2, 16, 7, 16, 3, 1, 1);

@@ -17,6 +17,7 @@ fn groups_are_convolutions() {
         ConvShape { groups: 5, iw: 9, ..square(1, 80, 5, 80, 2, 1, 0) },
         ConvShape { groups: 9, ..square(1, 144, 2, 144, 3, 1, 1) },
         ConvShape { groups: 2, ..square(2, 32, 11, 64, 3, 2, 1) },
+        ConvShape { groups: 3, ..square(1, 96, 9, 48, 3, 2, 0) },
     ] {
         check_winograd(&s);
     }

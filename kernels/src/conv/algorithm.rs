@@ -1,7 +1,7 @@
 //! Which algorithm a convolution takes.
 
-use super::Layout;
-use crate::reference::winograd::{self, Variant};
+use super::{Layout, planar};
+use crate::reference::winograd::{self, Interleaved, Variant};
 use crate::{ConvShape, Error, LANES, blocks};
 
 /// How a convolution is computed: with the instruction set, the threads and the batch the same bits come out; with
@@ -24,8 +24,9 @@ pub enum Algorithm {
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
     /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6.
-    /// A forward pass takes stride 2 in both directions too, with kernels of 3×3, 4×4 and 5×5, or, from NCHW with at most four
-    /// channels and one group, 7×7: F(4×4, …) of its phases.
+    /// A forward pass and the gradient of its input take stride 2 in both directions too, with kernels of 3×3, 4×4, 5×5 and 7×7, the
+    /// last forward from NCHW with at most four channels alone: F(4×4, …) of its phases. The gradient's sums over more than 128
+    /// channels at 7×7 have errors below 1.5e-5.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
@@ -90,17 +91,28 @@ impl Algorithm {
         if serves && wanted { Ok(Some(first)) } else { self.variant(s) }
     }
 
-    /// The Winograd variant for a shape one of whose gradients is to be computed: as [`Algorithm::variant`], but gradients take
-    /// stride 1.
+    /// The Winograd variant that serves the gradient of a shape's input, `None` for the direct algorithm. Never depends on
+    /// `shape.n`.
     ///
     /// # Errors
-    /// As [`Algorithm::variant`].
-    pub(super) fn gradient_variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
-        match self.variant(shape)? {
-            Some(variant) if self == Algorithm::Auto && variant.stride() > 1 => Ok(None),
-            Some(variant) => winograd::check_gradient(variant, shape).map(|()| Some(variant)),
-            None => Ok(None),
+    /// As [`Algorithm::variant`]; more padding than the kernel reaches.
+    pub fn data_variant(self, s: &ConvShape) -> Result<Option<Variant>, Error> {
+        s.check()?;
+        if self == Algorithm::Auto {
+            return Ok(match (s.stride_h, s.stride_w) {
+                (1, 1) => winograd::reversed(s).and_then(|back| auto(&back)),
+                _ => strided_auto(s),
+            });
         }
+        let variant = match (self, s.stride_h, s.kh) {
+            (Algorithm::Winograd, 2, 7) => Some(Variant::F4x7S2),
+            // The forward's check comes first, for errors that name its dimensions.
+            _ => self.variant(s)?,
+        };
+        if let Some(variant) = variant {
+            winograd::check_data(variant, s)?;
+        }
+        Ok(variant)
     }
 
     /// The Winograd variant that serves the gradient of a shape's weights from a blocked tensor, `None` for the direct
@@ -112,7 +124,10 @@ impl Algorithm {
         shape.check()?;
         match self {
             Algorithm::Auto => Ok(weights_auto(shape)),
-            _ => self.gradient_variant(shape),
+            _ => match self.variant(shape)? {
+                Some(variant) => winograd::check_weights(variant, shape).map(|()| Some(variant)),
+                None => Ok(None),
+            },
         }
     }
 }
@@ -134,6 +149,62 @@ fn auto(s: &ConvShape) -> Option<Variant> {
     let whole = whole(variant) * whole(variant);
     let cost = cost + whole as f64 * weights_cost(whole * s.group_ic() * s.oc);
     (cost < 0.9 * direct_cost(s)).then_some(variant)
+}
+
+/// The same for the gradient of the input of a convolution with a stride, in products of a vector for an image of a group. It is
+/// taken mostly in training: of the weights, which beyond the second cache take as long as three products, from memory six, an
+/// image bears what it does in a batch of four. Of four tiles such a batch takes as long either way, one image up to three
+/// times as long by Winograd, sixteen up to two thirds.
+fn strided_auto(s: &ConvShape) -> Option<Variant> {
+    const BATCH: f64 = 4.0;
+    const UNCACHED: usize = 1 << 23;
+    // Of 7×7 kernels sums of more channels round more than it promises.
+    let is_accurate = |v: &Variant| *v != Variant::F4x7S2 || s.group_oc() <= 128;
+    let serves = |v: &Variant| v.stride() == 2 && is_accurate(v) && winograd::check_data(*v, s).is_ok();
+    let cost = |variant| {
+        let products = whole(variant) * whole(variant) * s.group_oc() * blocks(s.group_ic());
+        let each = match products * LANES {
+            _ if is_first(s) => 0.0,
+            0..0x4_0000 => 0.0,
+            0x4_0000..UNCACHED => 3.0,
+            _ => 6.0,
+        };
+        interleaved_cost(variant, s) + each / BATCH * products as f64
+    };
+    let costs = Variant::ALL.into_iter().filter(serves).map(|variant| (cost(variant), variant));
+    let (cost, variant) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    (cost < 0.95 * strided_direct_cost(s)).then_some(variant)
+}
+
+/// Whether all phases of the input's gradient are lanes of one block.
+fn is_first(s: &ConvShape) -> bool {
+    s.groups == 1 && s.ic <= Layout::MOST_CHANNELS
+}
+
+/// Cost of the direct gradient of the input. With vectors of pixels planes are made of the output's gradient, each vector is read
+/// for each tap anew, and blocks with few channels are stored. One block of channels has no tall tile of vectors.
+fn strided_direct_cost(s: &ConvShape) -> f64 {
+    let (ic, oc, taps, pixels) = (s.group_ic(), s.group_oc() as f64, (s.kh * s.kw) as f64, (s.oh() * s.ow()) as f64);
+    if s.groups == 1 && ic <= planar::CHANNELS {
+        return 0.8 * pixels * (oc / LANES as f64 * (25.0 + taps * (ic as f64 + 4.0)) + 90.0);
+    }
+    let narrow = if blocks(ic) == 1 { 1.25 } else { 1.0 };
+    narrow * taps * pixels * oc * blocks(ic) as f64
+}
+
+/// Cost of the same by Winograd: products, transforms of the output's gradient once, of the input's once a phase.
+fn interleaved_cost(variant: Variant, s: &ConvShape) -> f64 {
+    const TRANSFORM: f64 = 12.0;
+    let axes = [(s.ih, s.kh, s.pad_top), (s.iw, s.kw, s.pad_left)];
+    let tiles = axes.map(|(size, k, pad)| Interleaved::new(size, k, pad).len.div_ceil(variant.m()) as f64);
+    let (positions, whole) = ((variant.n() * variant.n()) as f64, (whole(variant) * whole(variant)) as f64);
+    let (ins, outs, oc) = (blocks(s.group_oc()) as f64, blocks(s.group_ic()) as f64, s.group_oc() as f64);
+    let each = match is_first(s) {
+        // Small matrix products, and pixels put together from their lanes.
+        true => 1.3 * (positions * oc + TRANSFORM * (positions * (ins + 1.0) + 4.0)),
+        false => whole * outs * oc + TRANSFORM * positions * (ins + 4.0 * outs),
+    };
+    tiles[0] * tiles[1] * each
 }
 
 /// The same for the gradient of the weights, in products of a channel by a block of channels.
@@ -284,6 +355,29 @@ mod tests {
             (256, 14, 1, None),
         ] {
             assert_eq!(auto(channels, side, kernel), want, "{channels} channels, {side}×{side}, {kernel}×{kernel}");
+        }
+    }
+    /// The same for the gradient of a strided convolution's input: of first layers, of blocks, of small images, whose weights a
+    /// batch of four shares ([`strided_auto`]).
+    #[test]
+    fn auto_takes_what_was_measured_to_be_fastest_for_strided_gradients() {
+        for (ic, oc, side, kernel, want) in [
+            (3, 96, 224, 7, Some(Variant::F4x7S2)),
+            (3, 256, 224, 7, None),
+            (1, 16, 28, 3, Some(Variant::F4x3S2)),
+            (3, 64, 64, 4, Some(Variant::F4x4S2)),
+            (8, 64, 64, 3, None),
+            (16, 16, 64, 3, None),
+            (16, 64, 64, 3, Some(Variant::F4x3S2)),
+            (64, 64, 112, 3, Some(Variant::F4x3S2)),
+            (64, 128, 64, 5, Some(Variant::F4x5S2)),
+            (128, 128, 28, 3, Some(Variant::F3x3S2)),
+            (64, 64, 4, 3, None),
+            (512, 512, 14, 3, None),
+            (64, 64, 56, 1, None),
+        ] {
+            let s = ConvShape::square(1, ic, side, oc, kernel, 2, (kernel - 1) / 2);
+            assert_eq!(Algorithm::Auto.data_variant(&s), Ok(want), "{ic} to {oc}, {side}×{side}, {kernel}×{kernel}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::pack::{Oihw, pack};
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Algorithm, Layout, Options};
+use super::{Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
 use crate::{ConvShape, Error, Isa};
@@ -23,24 +23,8 @@ pub struct BackwardData {
 enum Kind {
     /// A pass for each residue class of the input pixels modulo the strides.
     Direct(Vec<Pass>),
-    /// The forward convolution of the output's gradient with the rotated weights.
+    /// The forward convolution of the output's gradient with the rotated weights, with stride 2 with their phases.
     Winograd(Winograd),
-}
-
-/// The Winograd variant for the gradient of a shape, and the forward convolution that it serves.
-fn winograd(s: &ConvShape, algorithm: Algorithm) -> Result<Option<(Variant, ConvShape)>, Error> {
-    // The forward's check comes first, for errors that name the user's shape.
-    if algorithm.gradient_variant(s)?.is_none() && algorithm != Algorithm::Auto {
-        return Ok(None);
-    }
-    match reversed(s) {
-        Some(back) => Ok(algorithm.gradient_variant(&back)?.map(|v| (v, back))),
-        _ if algorithm == Algorithm::Auto => Ok(None),
-        _ => {
-            let why = "cannot be served by Winograd: the gradient's padding would be negative";
-            Err(Error::Shape { what: "pad_top", value: s.pad_top, why })
-        }
-    }
 }
 
 /// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long to be made
@@ -68,9 +52,12 @@ impl BackwardData {
         shape.check()?;
         let s = shape;
         let options = &Options { input: Layout::Blocked, output: Layout::Blocked, ..*options };
-        if let Some((variant, back)) = winograd(s, options.algorithm)? {
-            let kind = Kind::Winograd(Winograd::new(variant, &back, options));
-            return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind });
+        if let Some(variant) = options.algorithm.data_variant(s)? {
+            let winograd = match reversed(s) {
+                Some(back) if variant.stride() == 1 => Winograd::new(variant, &back, options),
+                _ => Winograd::interleaved(variant, s, options),
+            };
+            return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Winograd(winograd) });
         }
         let mut rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let mut cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);

@@ -27,7 +27,7 @@ pub struct BackwardWeights {
 #[derive(Debug, Clone)]
 enum Kind {
     Direct(Box<Direct>),
-    Winograd(Weights),
+    Winograd(Box<Weights>),
 }
 
 impl BackwardWeights {
@@ -45,7 +45,7 @@ impl BackwardWeights {
         };
         let kind = match variant {
             None => Kind::Direct(Box::new(Direct::new(isa, shape, options))),
-            Some(variant) => Kind::Winograd(Weights::new(variant, shape, options)),
+            Some(variant) => Kind::Winograd(Box::new(Weights::new(variant, shape, options))),
         };
         Ok(BackwardWeights { isa, shape: *shape, x_len: options.input.len(&shape.input()), kind })
     }

@@ -22,7 +22,7 @@ const VECTORS: usize = 4;
 const AHEAD: usize = 8 * LANES;
 
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
-const CHANNELS: usize = 8;
+pub(super) const CHANNELS: usize = 8;
 /// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
 /// weights of its channels do not fit the first cache together.
 const STEPS: usize = 160;

@@ -6,6 +6,7 @@
 //! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more. Where the second
 //! cache holds the weights, blocks are smaller, and it holds their transforms too.
 
+mod blocks;
 mod body;
 mod borders;
 mod call;
@@ -14,6 +15,7 @@ mod epilogue;
 mod first;
 mod first_body;
 mod groups;
+mod interleave;
 mod multiply;
 mod order;
 mod pack;
@@ -30,11 +32,10 @@ use super::{Layout, Options};
 use crate::processor::processor;
 use crate::reference::winograd::Variant;
 use crate::stream;
-use crate::task::part;
-use crate::threads::{Shared, for_each_stage, for_each_task, most_threads};
+use crate::threads::Shared;
 use crate::{ConvShape, Dims, Isa, LANES, blocks};
-use body::{Body, Stage};
 use call::Call;
+use interleave::Interleave;
 use order::{Order, Place, Stretch};
 use phases::Depth;
 use std::ops::Range;
@@ -80,6 +81,8 @@ pub(super) struct Winograd {
     images: usize,
     pad_top: usize,
     pad_left: usize,
+    /// How the outputs of phases share the output, where the phases are not of the input.
+    interleave: Option<Interleave>,
     /// Elements of the output from which on it is streamed.
     streamed_from: usize,
     /// Tiles in a thread's block at most.
@@ -125,29 +128,39 @@ impl Geometry {
 impl Winograd {
     /// Plans a shape that the variant serves ([`crate::reference::winograd::check`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
-        let (pad_top, pad_left) = (s.pad_top, s.pad_left);
-        let (layouts, images) = ((options.input, options.output), s.n);
-        let (groups, group) = (s.groups, 0);
-        let s =
-            &ConvShape { n: if layouts == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) }, ..s.group() };
-        let (input, output) = (s.input(), s.output());
-        let block_len = (Depth::new(variant, s.ic).lines() | 1).saturating_mul(LANES);
-        let (tiles, shared_tiles, streamed_from) = (1, 1, stream::least(options));
+        let images =
+            if (options.input, options.output) == (Layout::Blocked, Layout::Blocked) { s.n } else { s.n.min(1) };
+        let group = ConvShape { n: images, ..s.group() };
+        let pads = [s.pad_top, s.pad_left];
+        Winograd::plan(variant, s, [group.input(), group.output()], pads, None, options)
+    }
+
+    /// Plans the dimensions of a group of a shape, or of its gradient.
+    fn plan(
+        variant: Variant,
+        s: &ConvShape,
+        [input, output]: [Dims; 2],
+        [pad_top, pad_left]: [usize; 2],
+        interleave: Option<Interleave>,
+        options: &Options,
+    ) -> Winograd {
         let mut plan = Winograd {
             variant,
             input,
             output,
-            groups,
-            group,
-            layouts,
-            images,
+            groups: s.groups,
+            group: 0,
+            layouts: (options.input, options.output),
+            images: s.n,
             pad_top,
             pad_left,
-            streamed_from,
-            tiles,
-            shared_tiles,
-            block_len,
+            interleave,
+            streamed_from: stream::least(options),
+            tiles: 1,
+            shared_tiles: 1,
+            block_len: 0,
         };
+        plan.block_len = (plan.depth().lines() | 1).saturating_mul(LANES);
         let (tile, total) = (plan.positions() * plan.segments() * LANES, plan.total());
         let most = BLOCK / tile;
         let usual = match plan.is_near() {
@@ -164,25 +177,29 @@ impl Winograd {
 
     /// Whether it is that of a first layer, from NCHW, with stages of its own.
     fn is_first(&self) -> bool {
-        self.variant == Variant::F4x7S2
+        self.variant == Variant::F4x7S2 && self.interleave.is_none()
     }
 
     fn in_blocks(&self) -> usize {
         blocks(self.input.c)
     }
 
+    /// Blocks of outputs that have weights of their own: of output channels, at all phases where these are of the output.
     fn out_blocks(&self) -> usize {
-        blocks(self.output.c)
+        self.interleave.map_or(1, |i| i.blocks()) * blocks(self.output.c)
     }
 
-    /// Blocks of input channels at all phases.
+    /// Blocks of input channels at all of the input's phases.
     fn segments(&self) -> usize {
-        self.in_blocks() * self.variant.stride() * self.variant.stride()
+        self.in_blocks() * self.depth().phases([0, 0])
     }
 
     /// How far a position's sum goes.
     fn depth(&self) -> Depth {
-        Depth::new(self.variant, self.input.c)
+        match self.interleave {
+            Some(_) => Depth::interleaved(self.variant, self.input.c),
+            None => Depth::new(self.variant, self.input.c),
+        }
     }
 
     fn positions(&self) -> usize {
@@ -191,7 +208,8 @@ impl Winograd {
 
     /// Rows and columns of tiles of one image.
     fn grid(&self) -> (usize, usize) {
-        (self.output.h.div_ceil(self.variant.m()), self.output.w.div_ceil(self.variant.m()))
+        let [rows, cols] = self.interleave.map_or([self.output.h, self.output.w], |i| i.lens());
+        (rows.div_ceil(self.variant.m()), cols.div_ceil(self.variant.m()))
     }
 
     /// Tiles of all images.
@@ -223,7 +241,7 @@ impl Winograd {
         self.packed_len() > FARTHEST
     }
 
-    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`.
+    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`; see [`Interleave`] for those of a strided gradient.
     pub fn packed_len(&self) -> usize {
         self.groups.saturating_mul(self.group_packed_len())
     }
@@ -337,63 +355,5 @@ impl Winograd {
                 plan.run_group(isa, &call, threads, workspace);
             },
         );
-    }
-
-    /// Runs a group between blocked tensors on so many threads at most.
-    fn run_blocked(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
-        let threads = most_threads(threads, workspace.len(), |threads| self.blocks_len(threads));
-        match self.own_tiles(threads) {
-            Some(tiles) => self.run_apart(isa, call, tiles, &mut workspace[..threads * self.scratch_len()]),
-            None => self.run_together(isa, call, threads, workspace),
-        }
-    }
-
-    /// Each thread takes blocks of tiles, with all channels.
-    fn run_apart(&self, isa: Isa, call: &Call<'_>, tiles: usize, workspace: &mut [f32]) {
-        let (total, per_thread) = (self.total(), self.scratch_len());
-        for_each_task(total.div_ceil(tiles), workspace, per_thread, |task, scratch| {
-            let geometry = Geometry::new(self.variant, task * tiles..total.min((task + 1) * tiles));
-            let (v, m) = scratch.split_at_mut(self.block_lens(&geometry).0);
-            assert!(m.len() >= self.block_lens(&geometry).1);
-            let (v, m) = (v.as_mut_ptr(), m.as_mut_ptr());
-            let order = self.order(geometry.range());
-            for stage in [
-                Stage::Input(0..self.in_blocks(), 0..geometry.tiles),
-                Stage::Output(0..self.out_blocks(), 0..geometry.tiles),
-            ] {
-                Body { plan: self, call, geometry, products: geometry, order, stage, v, m }.run(isa);
-            }
-        });
-    }
-
-    /// The threads share a block of tiles: first its input channels, then its output channels.
-    fn run_together(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
-        let total = self.total();
-        let (v_len, m_len) = self.shared_lens(threads);
-        let (v, scratch) = workspace.split_at_mut(v_len);
-        let v = Shared::new(v);
-        let block = |first: usize| Geometry::new(self.variant, first..total.min(first + self.shared_tiles));
-        let blocks = total.div_ceil(self.shared_tiles);
-        let input_parts = (4 * threads).div_ceil(self.in_blocks()).min(self.shared_tiles);
-        let (panels, parts) = self.cuts(self.shared_tiles, threads);
-        let is_input = |stage: usize| stage.is_multiple_of(2);
-        let tasks = |stage: usize| if is_input(stage) { self.in_blocks() * input_parts } else { panels * parts };
-        for_each_stage(2 * blocks, tasks, scratch, m_len, |stage, task, m| {
-            let geometry = block(stage / 2 * self.shared_tiles);
-            let order = self.order(geometry.range());
-            let body = |stage, products, m| {
-                Body { plan: self, call, geometry, products, order, stage, v: v.ptr(), m }.run(isa);
-            };
-            if is_input(stage) {
-                let (block, tiles) = (task / input_parts, part(geometry.tiles, input_parts, task % input_parts));
-                return body(Stage::Input(block..block + 1, tiles), geometry, std::ptr::null_mut());
-            }
-            let panel = part(self.out_blocks(), panels, task / parts);
-            let tiles = part(geometry.tiles, parts, task % parts);
-            let products = Geometry::new(self.variant, tiles.clone());
-            assert!(m.len() >= self.block_lens(&products).1);
-            let m = m.as_mut_ptr().wrapping_sub(tiles.start * LANES);
-            body(Stage::Output(panel, tiles), products, m);
-        });
     }
 }

@@ -22,6 +22,11 @@
 //!
 //! Each group of channels is a convolution of its own.
 //!
+//! The gradient of the input is the convolution of the output's with the rotated kernel. With stride 2 that meets a zero between
+//! neighbours: every other row and column of the result meets a phase of the kernel ([`Interleaved`]). All phases read the same
+//! tile, whose transform they share; in the order above a segment is a block of 16 channels. Where a phase takes no part the
+//! product is zero.
+//!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
 //! A position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
@@ -32,6 +37,7 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod data;
 mod edge;
 mod variant;
 
@@ -39,6 +45,7 @@ use super::conv::CHUNK;
 use crate::Error;
 use crate::error::check_len;
 use crate::shape::{ConvShape, Dims, LANES};
+pub use data::{Interleaved, backward_data, check_data, reversed};
 pub use edge::Axis;
 pub(crate) use edge::Matrix;
 use num_traits::Float;
@@ -121,12 +128,12 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     Err(Error::Shape { what: "groups", value: s.groups, why })
 }
 
-/// Whether a shape is one whose gradients a Winograd algorithm serves: [`check`], and stride 1.
+/// Whether a shape is one the gradient of whose weights a Winograd algorithm serves: [`check`], and stride 1.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
-pub fn check_gradient(variant: Variant, s: &ConvShape) -> Result<(), Error> {
-    let why = "cannot be served by Winograd: gradients take stride 1";
+pub fn check_weights(variant: Variant, s: &ConvShape) -> Result<(), Error> {
+    let why = "cannot be served by Winograd: the weights' gradient takes stride 1";
     for (what, value) in [("stride_h", s.stride_h), ("stride_w", s.stride_w)] {
         if value != 1 {
             return Err(Error::Shape { what, value, why });
@@ -223,55 +230,12 @@ pub fn forward<T: Float>(variant: Variant, s: &ConvShape, x: &[T], w: &[T], pads
     Ok(y)
 }
 
-/// The forward convolution that computes a gradient with respect to the input: of the output's gradient, with the
-/// weights rotated and their channels exchanged. `None` where the padding exceeds what the kernel reaches, or a
-/// stride leaves pixels out.
-pub fn reversed(s: &ConvShape) -> Option<ConvShape> {
-    let pads = [(s.kh, s.pad_top), (s.kh, s.pad_bottom), (s.kw, s.pad_left), (s.kw, s.pad_right)];
-    let [pad_top, pad_bottom, pad_left, pad_right] = pads.map(|(k, pad)| (k - 1).checked_sub(pad));
-    let back = ConvShape {
-        ic: s.oc,
-        ih: s.oh(),
-        iw: s.ow(),
-        oc: s.ic,
-        pad_top: pad_top?,
-        pad_bottom: pad_bottom?,
-        pad_left: pad_left?,
-        pad_right: pad_right?,
-        ..*s
-    };
-    (back.check().is_ok() && (back.oh(), back.ow()) == (s.ih, s.iw)).then_some(back)
-}
-
-/// `dx`, the gradient with respect to the input: [`forward`] of [`reversed`] with the rotated weights.
-///
-/// # Errors
-/// A shape that Winograd does not serve, a length that does not fit.
-pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T>, Error> {
-    check_gradient(variant, s)?;
-    check_len("w", w.len(), s.weight_len())?;
-    if s.groups > 1 {
-        check_len("dy", dy.len(), s.output().plain_len())?;
-        let group = s.group();
-        let [x_len, y_len] = [group.input(), group.output()].map(|d| d.c * d.plane());
-        let parts = of_groups(dy, s.groups, y_len).zip(w.chunks(group.weight_len()));
-        let parts = parts.map(|(dy, w)| backward_data(variant, &group, &dy, w));
-        return Ok(join(&parts.collect::<Result<Vec<_>, _>>()?, x_len));
-    }
-    let why = "cannot be served by Winograd: the gradient's padding would be negative";
-    let back = reversed(s).ok_or(Error::Shape { what: "pad_top", value: s.pad_top, why })?;
-    let taps = s.kh * s.kw;
-    let rotated = |i: usize| (0..s.oc).flat_map(move |o| w[(o * s.ic + i) * taps..][..taps].iter().rev().copied());
-    let rotated: Vec<T> = (0..s.ic).flat_map(rotated).collect();
-    forward(variant, &back, dy, &rotated, &vec![T::zero(); s.oc])
-}
-
 /// `dw`, the gradient with respect to the weights, OIHW. Padding reads zeros.
 ///
 /// # Errors
-/// A shape whose gradient Winograd does not serve ([`check_gradient`]), a length that does not fit.
+/// A shape whose gradient Winograd does not serve ([`check_weights`]), a length that does not fit.
 pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: &[T]) -> Result<Vec<T>, Error> {
-    check_gradient(variant, s)?;
+    check_weights(variant, s)?;
     check_len("x", x.len(), s.input().plain_len())?;
     check_len("dy", dy.len(), s.output().plain_len())?;
     if s.groups > 1 {
@@ -358,10 +322,20 @@ mod tests {
             for (g, w) in got.iter().zip(&want) {
                 assert!((g - w).abs() < 1e-12, "{variant:?}: {g} is not {w}");
             }
+            let dy: Vec<f64> = (0..s.output().plain_len()).map(|i| number(i + 5)).collect();
+            let paddings = if variant.stride() > 1 { 0..variant.r() } else { 1..2 };
+            for padding in paddings {
+                let s = ConvShape { pad_top: padding, pad_left: variant.r() - 1 - padding, ..s };
+                let dy: Vec<f64> = (0..s.output().plain_len()).map(|i| number(i + 5)).collect();
+                let want = conv::backward_data(&s, &dy, &w).unwrap();
+                let got = backward_data(variant, &s, &dy, &w).unwrap();
+                for (g, w) in got.iter().zip(&want) {
+                    assert!((g - w).abs() < 1e-12, "{variant:?} {padding}: {g} is not {w}");
+                }
+            }
             if variant.stride() > 1 {
                 continue;
             }
-            let dy: Vec<f64> = (0..s.output().plain_len()).map(|i| number(i + 5)).collect();
             let want = conv::backward_weights(&s, &x, &dy).unwrap();
             let got = backward_weights(variant, &s, &x, &dy).unwrap();
             for (g, w) in got.iter().zip(&want) {
@@ -373,7 +347,7 @@ mod tests {
     #[test]
     fn what_winograd_does_not_serve_is_named() {
         let s = ConvShape::square(1, 4, 8, 4, 3, 2, 1);
-        for e in [check(Variant::F4x3, &s), check_gradient(Variant::F4x3S2, &s)] {
+        for e in [check(Variant::F4x3, &s), check_weights(Variant::F4x3S2, &s)] {
             let e = e.unwrap_err();
             assert!(e.to_string().contains("stride_h = 2"), "{e}");
         }

@@ -4,7 +4,7 @@ use super::edges::{Axis, Transform};
 use super::epilogue::{Epilogue, Rooms};
 use super::multiply::Multiply;
 use super::spread::{Source, Spread};
-use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
+use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use super::{Call, Geometry, Order, PANEL, Stretch, Winograd, phases};
 use crate::conv::tile::parts;
 use crate::reference::winograd::Variant;
@@ -125,13 +125,17 @@ impl Body<'_> {
                     self.run_input(isa, blocks.clone(), stretch);
                 }
             }
-            Stage::Output(blocks, tiles) => {
-                for (start, len) in parts(blocks.len(), blocks.len().div_ceil(PANEL)) {
-                    let panel = blocks.start + start..blocks.start + start + len;
-                    isa.dispatch(Part(self, Multiply(panel.clone(), tiles.clone())));
-                    for stretch in self.plan.stretches(self.order, tiles.clone()) {
-                        self.run_output(isa, panel.clone(), stretch);
+            Stage::Output(mut blocks, tiles) => {
+                while !blocks.is_empty() {
+                    let of_phase = self.plan.of_one_phase(blocks.clone());
+                    for (start, len) in parts(of_phase.len(), of_phase.len().div_ceil(PANEL)) {
+                        let panel = of_phase.start + start..of_phase.start + start + len;
+                        isa.dispatch(Part(self, Multiply(panel.clone(), tiles.clone())));
+                        for stretch in self.plan.stretches(self.order, tiles.clone()) {
+                            self.run_output(isa, panel.clone(), stretch);
+                        }
                     }
+                    blocks.start = of_phase.end;
                 }
             }
         }
@@ -139,7 +143,17 @@ impl Body<'_> {
 
     fn run_input(&self, isa: Isa, blocks: Range<usize>, stretch: Stretch) {
         let is_whole = stretch.is_whole();
-        match self.plan.variant {
+        let variant = match (self.plan.interleave, self.plan.variant) {
+            // Phases of the output read one tile.
+            (Some(_), Variant::F4x3S2 | Variant::F4x4S2) => Variant::F4x2,
+            (Some(_), Variant::F3x3S2) => Variant::F3x2,
+            (Some(_), Variant::F4x5S2) => Variant::F4x3,
+            (Some(_), Variant::F4x7S2) => {
+                return isa.dispatch(Part(self, Input::<F4x4, 7, 4>(blocks, stretch, PhantomData)));
+            }
+            (_, variant) => variant,
+        };
+        match variant {
             Variant::F4x3 if is_whole => isa.dispatch(Part(self, Input::<F4x3, 6, 4>(blocks, stretch, PhantomData))),
             Variant::F2x3 if is_whole => isa.dispatch(Part(self, Input::<F2x3, 4, 2>(blocks, stretch, PhantomData))),
             Variant::F4x2 if is_whole => isa.dispatch(Part(self, Input::<F4x2, 5, 4>(blocks, stretch, PhantomData))),
@@ -158,6 +172,9 @@ impl Body<'_> {
     }
 
     fn run_output(&self, isa: Isa, panel: Range<usize>, stretch: Stretch) {
+        if self.plan.interleave.is_some() {
+            return self.run_interleaved(isa, panel, stretch);
+        }
         match (self.plan.variant, stretch.is_whole()) {
             (Variant::F4x3, false) => isa.dispatch(Part(self, EdgeOutput::<F4x3, 4>(panel, stretch, PhantomData))),
             (Variant::F2x3, false) => isa.dispatch(Part(self, EdgeOutput::<F2x3, 2>(panel, stretch, PhantomData))),

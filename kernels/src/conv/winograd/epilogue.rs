@@ -3,6 +3,8 @@
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod phases;
+
 use super::edges::{Axis, Both, Grid, Room, Transform};
 use super::spread::gather_tile;
 use super::transform::Line;

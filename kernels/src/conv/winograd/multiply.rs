@@ -52,6 +52,12 @@ impl Body<'_> {
             let lines = phases * depth.lines_of_phase() + depth.gap();
             let having = self.order.having([position / n, position % n]);
             let tiles = tiles.start.max(having.start)..tiles.end.min(having.end);
+            if !self.plan.takes_part(panel.start, [position / n, position % n]) {
+                // SAFETY: the caller's promise.
+                unsafe { self.clear(s, position, panel.len(), tiles) };
+                before += lines;
+                continue;
+            }
             let is_tall = S::TILE_VECTORS >= 4 && self.plan.is_farthest() && self.asks(&tiles);
             let most = if is_tall { FEW } else { S::TILE_VECTORS };
             for (start, vectors) in parts(panel.len(), panel.len().div_ceil(most)) {
@@ -77,11 +83,24 @@ impl Body<'_> {
                         2 if S::TILE_VECTORS >= 2 => {
                             self.panel::<S, 2>(s, &products, tiles, if is_tall { TALL } else { ROWS });
                         }
-                        _ => self.panel::<S, 1>(s, &products, tiles, if is_tall { TALL } else { ROWS }),
+                        // A single chain a tile: six would wait for each other.
+                        _ => self.panel::<S, 1>(s, &products, tiles, if S::TILE_VECTORS >= 4 { TALL } else { ROWS }),
                     }
                 }
             }
             before += lines;
+        }
+    }
+
+    /// Products of zero at a position.
+    #[inline(always)]
+    unsafe fn clear<S: Simd>(&self, s: S, position: usize, blocks: usize, tiles: Range<usize>) {
+        for block in 0..blocks {
+            let m = self.m.wrapping_add(block * self.products.block + position * self.products.position);
+            for tile in tiles.clone() {
+                // SAFETY: the caller's promise.
+                unsafe { s.store(m.add(tile * LANES), s.zero()) };
+            }
         }
     }
 

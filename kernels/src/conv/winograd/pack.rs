@@ -9,7 +9,7 @@ use super::phases::Depth;
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use crate::isa::order_streams;
 use crate::reference::winograd::Variant;
-use crate::{Isa, Kernel, LANES, Lanes, Simd, stream};
+use crate::{Isa, Kernel, LANES, Lanes, Simd, blocks, stream};
 use std::ops::Range;
 
 /// The line of a tap that is not there: zeros.
@@ -31,9 +31,25 @@ impl Winograd {
         let streams = !depth.is_padded() && stream::streams(packed, None, self.streamed_from.min(LARGE));
         packed.par_chunks_exact_mut(self.block_len).enumerate().for_each(|(block, packed)| {
             let (group, out) = (block / self.out_blocks(), block % self.out_blocks());
+            let phases = match self.interleave {
+                None => Phases::Inputs,
+                Some(i) if i.is_together => Phases::Lanes,
+                Some(_) => Phases::Output(self.of_phase(out).1),
+            };
+            let out = out % blocks(self.output.c);
             let (channels, lanes) = (self.input.c, LANES.min(self.output.c - out * LANES));
             let weights = weights.block(group, out, (channels, self.output.c));
-            isa.dispatch(Pack { variant: self.variant, depth, channels, lanes, weights, turned, packed, streams });
+            isa.dispatch(Pack {
+                variant: self.variant,
+                depth,
+                phases,
+                channels,
+                lanes,
+                weights,
+                turned,
+                packed,
+                streams,
+            });
             if streams {
                 order_streams();
             }
@@ -41,10 +57,22 @@ impl Winograd {
     }
 }
 
+/// The phases of a block of outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phases {
+    /// All, of the input.
+    Inputs,
+    /// One, of the output.
+    Output([usize; 2]),
+    /// All of the output, side by side in the lanes.
+    Lanes,
+}
+
 /// One block of output channels. The sums are those of [`Variant::kernel`], in its order.
 struct Pack<'a> {
     variant: Variant,
     depth: Depth,
+    phases: Phases,
     /// Input channels, and output channels that the block has.
     channels: usize,
     lanes: usize,
@@ -99,24 +127,60 @@ impl Pack<'_> {
         for (i, phase) in phases.iter_mut().enumerate() {
             *phase = self.of_phase([i / step, i % step]);
         }
+        let phases = match self.phases {
+            Phases::Output([row, col]) => &phases[row * step + col..][..1],
+            _ => &*phases,
+        };
         let mut lines = [[0.0; LANES]; LINES + 1];
         let together = (LINES / len).clamp(1, LANES);
         for first in (0..self.channels).step_by(together) {
             let channels = first..self.channels.min(first + together);
             self.weights.lines(s, self.lanes, channels.clone(), 0..len, &mut lines[..LINES]);
-            for phase in phases.iter() {
+            if self.phases == Phases::Lanes {
+                for channel in channels {
+                    let (phase, lines) = self.beside::<N, R>(phases, &lines[(channel - first) * len..][..len]);
+                    self.phase::<S, T, N, R>(s, &phase, channel..channel + 1, &lines);
+                }
+                continue;
+            }
+            for phase in phases {
                 self.phase::<S, T, N, R>(s, phase, channels.clone(), &lines);
             }
         }
     }
 
+    /// A channel's taps of all phases side by side in the lanes, as one phase.
+    fn beside<const N: usize, const R: usize>(
+        &self,
+        phases: &[Phase<N, R>],
+        lines: &[[f32; LANES]],
+    ) -> (Phase<N, R>, [[f32; LANES]; LINES + 1]) {
+        let (mut beside, mut phase) = ([[0.0; LANES]; LINES + 1], phases[0]);
+        for (row, col) in (0..R).flat_map(|row| (0..R).map(move |col| (row, col))) {
+            let tap = row * R + col;
+            for (of, to) in phases.iter().zip(beside[tap].chunks_exact_mut(self.lanes)) {
+                if let Some(line) = lines.get(of.taps[row][col]) {
+                    to.copy_from_slice(&line[..self.lanes]);
+                }
+            }
+            phase.taps[row][col] = tap;
+        }
+        (phase, beside)
+    }
+
     fn of_phase<const N: usize, const R: usize>(&self, phase: [usize; 2]) -> Phase<N, R> {
         let (variant, step, w) = (self.variant, self.variant.stride(), &self.weights);
-        let (taps, reach) = (phase.map(|p| variant.phase_taps(p)), phase.map(|p| variant.reach(p)));
+        let taps = phase.map(|p| variant.phase_taps(p));
+        let (reach, at) = match self.phases {
+            Phases::Inputs => (phase.map(|p| variant.reach(p)), phase),
+            // What is not read is not written.
+            Phases::Output(_) => (phase.map(|p| variant.reach(p)), [0; 2]),
+            Phases::Lanes => ([N; 2], [0; 2]),
+        };
         let mut of = Phase { reach, lines: [[(0, 0); N]; N], taps: [[ABSENT; R]; R] };
         for i in 0..reach[0] {
             for j in 0..reach[1] {
-                let line = |channel| self.depth.line([i, j], phase, channel);
+                let line = |channel| self.depth.line([i, j], at, channel);
                 of.lines[i][j] = (line(0), line(LANES) - line(0));
             }
         }

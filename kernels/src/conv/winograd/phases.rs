@@ -19,6 +19,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Depth {
     variant: Variant,
+    /// Phases of the input along an axis: the stride's; one where they are of the output.
+    step: usize,
     /// Lines of packed weights of a phase: whole blocks, but of first layers, all of whose phases are one segment.
     lines: usize,
     is_padded: bool,
@@ -29,10 +31,22 @@ pub(super) struct Depth {
 
 impl Depth {
     pub fn new(variant: Variant, channels: usize) -> Depth {
-        let is_whole = variant.stride() > 1 && variant != Variant::F4x7S2;
-        let lines = if is_whole { blocks(channels) * LANES } else { channels };
-        let gap = usize::from(variant != Variant::F4x7S2 && lines.is_multiple_of(2));
-        Depth { variant, lines, is_padded: lines > channels, gap }
+        let (step, is_first) = (variant.stride(), variant == Variant::F4x7S2);
+        let lines = if step > 1 && !is_first { blocks(channels) * LANES } else { channels };
+        let gap = usize::from(!is_first && lines.is_multiple_of(2));
+        Depth { variant, step, lines, is_padded: lines > channels, gap }
+    }
+
+    /// Where the phases are of the output.
+    pub fn interleaved(variant: Variant, channels: usize) -> Depth {
+        let gap = usize::from(channels.is_multiple_of(2));
+        Depth { variant, step: 1, lines: channels, is_padded: false, gap }
+    }
+
+    /// Phases along an axis that take part in position `i` of it.
+    #[inline(always)]
+    fn phases_of(&self, i: usize) -> usize {
+        self.step.min(self.variant.phases(i))
     }
 
     /// Lines of packed weights of a phase at a position.
@@ -48,21 +62,21 @@ impl Depth {
     /// Phases that take part in a position.
     #[inline(always)]
     pub fn phases(&self, [i, j]: [usize; 2]) -> usize {
-        self.variant.phases(i) * self.variant.phases(j)
+        self.phases_of(i) * self.phases_of(j)
     }
 
     /// Which of a position's phases this is.
     #[inline(always)]
     fn rank(&self, [_, j]: [usize; 2], [row, col]: [usize; 2]) -> usize {
-        row * self.variant.phases(j) + col
+        row * self.phases_of(j) + col
     }
 
     /// Lines of packed weights of the positions before this one.
     #[inline(always)]
     pub fn before(&self, [i, j]: [usize; 2]) -> usize {
         let n = self.variant.n();
-        let phases = |to: usize| (0..to).fold(0, |sum, i| sum + self.variant.phases(i));
-        (phases(i) * phases(n) + self.variant.phases(i) * phases(j)) * self.lines + (i * n + j) * self.gap
+        let phases = |to: usize| (0..to).fold(0, |sum, i| sum + self.phases_of(i));
+        (phases(i) * phases(n) + self.phases_of(i) * phases(j)) * self.lines + (i * n + j) * self.gap
     }
 
     /// Lines between the packed weights of positions.

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// What padding reads where it has no values of its own.
 pub(super) static ZEROS: [f32; LANES] = [0.0; LANES];
 
+/// Pixels along an axis at most that a tile reads.
+const WIDEST: usize = 7;
+
 /// A blocked tensor that is read tile by tile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -73,7 +76,7 @@ impl Source<'_> {
         let d = &self.dims;
         let pads = self.pads.get(block * LANES..(block + 1) * LANES).map_or(ZEROS.as_ptr(), <[f32]>::as_ptr);
         let row = d.w * LANES;
-        let mut edge = [[0.0f32; LANES]; MOST * MOST];
+        let mut edge = [[0.0f32; LANES]; WIDEST * WIDEST];
         for (tile, place) in tiles.zip(places) {
             let plane = (place.image * crate::blocks(d.c) + block) * d.plane() * LANES;
             let x = self.x.as_ptr().wrapping_add(plane);

@@ -63,7 +63,7 @@ pub(super) struct Share {
 }
 
 impl Weights {
-    /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_gradient`]).
+    /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_weights`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
         let forward = Winograd::new(variant, s, options);
         let chunks = options.blocking.map(|b| b.rows.max(1));

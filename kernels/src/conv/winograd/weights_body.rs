@@ -159,7 +159,7 @@ impl Body<'_> {
                 Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, outs.clone(), PhantomData))),
                 Variant::F4x2 => isa.dispatch(Part(self, Gather::<F4x2, 5, 2>(unit, outs.clone(), PhantomData))),
                 Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, outs.clone(), PhantomData))),
-                _ => {} // `check_gradient`: no plan has a stride.
+                _ => {} // `check_weights`: no plan has a stride.
             },
         }
     }

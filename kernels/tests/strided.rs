@@ -1,0 +1,85 @@
+//! Winograd with stride 2: the phases of the input, and of the gradient with respect to it.
+
+mod common;
+
+use common::passes::{check_backward_data, check_winograd};
+use common::{from_blocked, noise, to_blocked};
+use rectify_kernels::conv::{Algorithm, BackwardData, Options};
+use rectify_kernels::reference::{self, winograd::Variant};
+use rectify_kernels::{Buffer, ConvShape, Isa};
+
+#[test]
+fn strided_winograd_edges() {
+    let square = ConvShape::square;
+    for s in [
+        square(2, 16, 7, 16, 3, 2, 1),
+        square(1, 3, 3, 5, 3, 2, 0),
+        square(5, 17, 19, 33, 3, 2, 1),
+        // An input row and column that no output reads, but the transforms of the last tiles do.
+        square(2, 20, 12, 24, 3, 2, 0),
+        // More segments than a chunk has at all positions but those with a row or a column at infinity; at all.
+        square(1, 150, 9, 70, 3, 2, 1),
+        square(1, 530, 5, 20, 3, 2, 1),
+        square(3, 33, 21, 17, 4, 2, 1),
+        square(2, 20, 22, 24, 5, 2, 2),
+        ConvShape { iw: 21, pad_top: 2, pad_bottom: 0, pad_left: 0, pad_right: 1, ..square(2, 18, 11, 19, 3, 2, 1) },
+        ConvShape { pad_top: 9, pad_right: 12, ..square(1, 5, 4, 6, 3, 2, 0) },
+        // One pixel, whose gradient is a convolution of the same stride.
+        square(2, 5, 1, 6, 3, 2, 1),
+    ] {
+        check_winograd(&s);
+    }
+}
+
+/// Gradients of first layers, whose phases lie in the lanes of one block, and of others with their kernel; all paddings, on which
+/// it depends where phases begin; more segments than a chunk.
+#[test]
+fn strided_winograd_gradients() {
+    let square = ConvShape::square;
+    for s in [
+        square(2, 3, 21, 33, 7, 2, 3),
+        square(1, 18, 16, 40, 7, 2, 2),
+        square(1, 1, 7, 1, 7, 2, 0),
+        square(1, 4, 9, 530, 7, 2, 6),
+        square(3, 2, 9, 530, 3, 2, 1),
+        square(1, 40, 9, 530, 3, 2, 2),
+        ConvShape { iw: 26, pad_left: 1, pad_right: 4, ..square(2, 4, 13, 17, 4, 2, 2) },
+        ConvShape { iw: 26, pad_left: 4, pad_bottom: 3, ..square(2, 3, 14, 17, 5, 2, 0) },
+        ConvShape { iw: 9, pad_left: 2, ..square(5, 1, 30, 16, 3, 2, 0) },
+    ] {
+        let (w, dy) = (noise(s.weight_len(), 2), noise(s.output().plain_len(), 5));
+        check_backward_data(&s, Algorithm::Winograd, &w, &dy);
+        if s.kh == 3 {
+            check_backward_data(&s, Algorithm::WinogradAccurate, &w, &dy);
+        }
+    }
+    let s = ConvShape { pad_left: 3, ..square(1, 3, 9, 16, 3, 2, 0) };
+    let e = Algorithm::Winograd.data_variant(&s).unwrap_err().to_string();
+    assert!(e.contains("pad_left = 3"), "{e}");
+    assert_eq!(Algorithm::Auto.data_variant(&s), Ok(None));
+}
+
+/// An infinite or NaN gradient reaches what the reference says, in the lanes of one block too.
+#[test]
+fn strided_gradients_spread_what_is_not_finite() {
+    for ic in [3, 20] {
+        let s = ConvShape::square(1, ic, 18, 5, 3, 2, 1);
+        let w = noise(s.weight_len(), 2);
+        for at in 0..s.output().plane() {
+            let mut dy = noise(s.output().plain_len(), 5);
+            dy[at] = if at % 2 == 0 { f32::INFINITY } else { f32::NAN };
+            let want = reference::winograd::backward_data(Variant::F4x3S2, &s, &dy, &w).unwrap();
+            for isa in Isa::available() {
+                let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
+                let plan = BackwardData::new(isa, &s, &options).unwrap();
+                let mut packed = Buffer::zeroed(plan.packed_len());
+                plan.pack(&w, &mut packed).unwrap();
+                let mut dx = Buffer::from_slice(&vec![f32::NAN; s.input().blocked_len()]);
+                let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+                plan.run(&to_blocked(&s.output(), &dy), &packed, &mut dx, &mut workspace).unwrap();
+                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                assert!(from_blocked(&s.input(), &dx).iter().zip(&want).all(same), "{isa}, {ic} channels, {at}");
+            }
+        }
+    }
+}
