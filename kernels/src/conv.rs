@@ -143,8 +143,11 @@ impl Layout {
             Layout::Nchw if s.ic > Layout::MOST_CHANNELS => {
                 refuse("ic", s.ic, "cannot be served from NCHW: it takes at most 4 channels")
             }
-            Layout::Nchw if matches!(algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate) => {
-                refuse("ic", s.ic, "cannot be served from NCHW by Winograd, only by the direct algorithm")
+            Layout::Nchw
+                if matches!(algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate)
+                    && (s.stride_h, s.stride_w) == (1, 1) =>
+            {
+                refuse("ic", s.ic, "cannot be served from NCHW by Winograd with stride 1, only by the direct algorithm")
             }
             Layout::Nchw => Ok(()),
         }

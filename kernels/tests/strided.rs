@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::passes::{check_backward_data, check_winograd};
+use common::passes::{check_backward_data, check_backward_weights, check_winograd};
 use common::{from_blocked, noise, to_blocked};
-use rectify_kernels::conv::{Algorithm, BackwardData, Options};
+use rectify_kernels::conv::{Algorithm, BackwardData, Layout, Options};
 use rectify_kernels::reference::{self, winograd::Variant};
 use rectify_kernels::{Buffer, ConvShape, Isa};
 
@@ -38,6 +38,12 @@ fn strided_winograd_gradients() {
     let square = ConvShape::square;
     for s in [
         square(2, 3, 21, 33, 7, 2, 3),
+        // Several chunks of tiles; blocks of channels that threads share out.
+        square(2, 3, 60, 20, 7, 2, 3),
+        square(2, 20, 98, 18, 3, 2, 1),
+        square(1, 70, 12, 90, 3, 2, 1),
+        // No column of the image in a tile's first phases, and a whole tile of padding.
+        ConvShape { iw: 2, pad_left: 6, pad_right: 20, ..square(1, 2, 9, 5, 7, 2, 3) },
         square(1, 18, 16, 40, 7, 2, 2),
         square(1, 1, 7, 1, 7, 2, 0),
         square(1, 4, 9, 530, 7, 2, 6),
@@ -47,10 +53,15 @@ fn strided_winograd_gradients() {
         ConvShape { iw: 26, pad_left: 4, pad_bottom: 3, ..square(2, 3, 14, 17, 5, 2, 0) },
         ConvShape { iw: 9, pad_left: 2, ..square(5, 1, 30, 16, 3, 2, 0) },
     ] {
-        let (w, dy) = (noise(s.weight_len(), 2), noise(s.output().plain_len(), 5));
-        check_backward_data(&s, Algorithm::Winograd, &w, &dy);
-        if s.kh == 3 {
-            check_backward_data(&s, Algorithm::WinogradAccurate, &w, &dy);
+        let (x, w) = (noise(s.input().plain_len(), 1), noise(s.weight_len(), 2));
+        let dy = noise(s.output().plain_len(), 5);
+        for algorithm in
+            [Algorithm::Winograd, Algorithm::WinogradAccurate].into_iter().take(if s.kh == 3 { 2 } else { 1 })
+        {
+            check_backward_data(&s, algorithm, &w, &dy);
+            if s.kh < 7 || s.ic <= Layout::MOST_CHANNELS {
+                check_backward_weights(&s, algorithm, &x, &dy);
+            }
         }
     }
     let s = ConvShape { pad_left: 3, ..square(1, 3, 9, 16, 3, 2, 0) };

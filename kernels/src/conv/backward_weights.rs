@@ -41,7 +41,8 @@ impl BackwardWeights {
         let isa = isa.require()?;
         let variant = match options.input {
             Layout::Blocked => options.algorithm.weights_variant(shape)?,
-            Layout::Nchw => None,
+            // Of a stride the phases of few channels are brought together, wherever they lie.
+            Layout::Nchw => options.algorithm.weights_variant(shape)?.filter(|v| v.stride() > 1),
         };
         let kind = match variant {
             None => Kind::Direct(Box::new(Direct::new(isa, shape, options))),

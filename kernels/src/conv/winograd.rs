@@ -24,6 +24,8 @@ mod spread;
 mod transform;
 mod weights;
 mod weights_body;
+mod weights_gather;
+mod weights_phases;
 mod weights_together;
 
 use super::run::Call as Tensors;

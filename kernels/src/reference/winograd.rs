@@ -28,11 +28,12 @@
 //! product is zero.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
-//! A position's products are summed over the tiles that have it, in chunks of [`TILES`] tiles, image by image and row
+//! A position's products are summed over the tiles that have it, in chunks of [`Variant::chunk`] tiles, image by image and row
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
 //! where its rows are fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the
 //! last column where its columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are
-//! added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest.
+//! added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With stride 2 it is that of each phase's taps, from all
+//! positions.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -43,6 +44,7 @@ mod variant;
 
 use super::conv::CHUNK;
 use crate::Error;
+use crate::conv::Layout;
 use crate::error::check_len;
 use crate::shape::{ConvShape, Dims, LANES};
 pub use data::{Interleaved, backward_data, check_data, reversed};
@@ -50,9 +52,6 @@ pub use edge::Axis;
 pub(crate) use edge::Matrix;
 use num_traits::Float;
 pub use variant::Variant;
-
-/// Tiles in a chunk of the weight gradient's sums: a constant of the format.
-pub const TILES: usize = 128;
 
 /// Of a tile the value at each position that it has.
 type Positions<T> = Vec<Option<T>>;
@@ -128,18 +127,17 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     Err(Error::Shape { what: "groups", value: s.groups, why })
 }
 
-/// Whether a shape is one the gradient of whose weights a Winograd algorithm serves: [`check`], and stride 1.
+/// Whether a shape is one the gradient of whose weights a Winograd algorithm serves: [`check`], and for kernels of 7×7 few channels.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
 pub fn check_weights(variant: Variant, s: &ConvShape) -> Result<(), Error> {
-    let why = "cannot be served by Winograd: the weights' gradient takes stride 1";
-    for (what, value) in [("stride_h", s.stride_h), ("stride_w", s.stride_w)] {
-        if value != 1 {
-            return Err(Error::Shape { what, value, why });
-        }
+    check(variant, s)?;
+    if variant == Variant::F4x7S2 && s.ic > Layout::MOST_CHANNELS {
+        let why = "cannot be served by this Winograd algorithm: it takes the few channels of a first layer";
+        return Err(Error::Shape { what: "ic", value: s.ic, why });
     }
-    check(variant, s)
+    Ok(())
 }
 
 /// The tensors of the groups of an NCHW tensor: of every so-many-th image of `len` elements.
@@ -257,19 +255,22 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         [false, true] => 2,
         [true, true] => 3,
     };
-    tiles.chunks_mut(TILES).for_each(|chunk| chunk.sort_by_key(rank));
+    tiles.chunks_mut(variant.chunk()).for_each(|chunk| chunk.sort_by_key(rank));
     let place = |values: Vec<T>, axes: [Axis; 2]| -> Positions<T> {
         let [rows, cols] = axes.map(Axis::positions);
         let mut all = vec![None; n * n];
         values.iter().enumerate().for_each(|(i, &v)| all[rows[i / cols.len()] * n + cols[i % cols.len()]] = Some(v));
         all
     };
-    let inputs = |c: usize| -> Vec<Positions<T>> {
+    // Of a channel at a phase.
+    let step = variant.stride();
+    let inputs = |c: usize, [row, col]: [usize; 2]| -> Vec<Positions<T>> {
         let transform = |&(image, top, left): &(usize, usize, usize)| {
-            let (from, axes) =
-                ([top as isize - s.pad_top as isize, left as isize - s.pad_left as isize], axes(top, left));
+            let from = [top * step + row, left * step + col];
+            let from = [from[0] as isize - s.pad_top as isize, from[1] as isize - s.pad_left as isize];
+            let axes = axes(top, left);
             let size = axes.map(|axis| axis.positions().len());
-            let tile = tile((&s.input(), x), [image, c], from, size, 1, T::zero());
+            let tile = tile((&s.input(), x), [image, c], from, size, step, T::zero());
             place(both(&tile, size, |d| axes[0].input(d), |d| axes[1].input(d)), axes)
         };
         tiles.iter().map(transform).collect()
@@ -283,20 +284,32 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         };
         tiles.iter().map(transform).collect()
     };
-    let inputs: Vec<Vec<Positions<T>>> = (0..s.ic).map(inputs).collect();
-    let mut dw = Vec::with_capacity(s.weight_len());
-    for gradients in (0..s.oc).map(gradients) {
-        for inputs in &inputs {
+    let phases: Vec<[usize; 2]> = (0..step).flat_map(|row| (0..step).map(move |col| [row, col])).collect();
+    let inputs: Vec<Vec<Positions<T>>> =
+        (0..s.ic).flat_map(|c| phases.iter().map(move |&phase| (c, phase))).map(|(c, p)| inputs(c, p)).collect();
+    let (taps, gradients): (usize, Vec<Vec<Positions<T>>>) = (s.kh * s.kw, (0..s.oc).map(gradients).collect());
+    let mut dw = vec![T::zero(); s.weight_len()];
+    for (pair, dw) in dw.chunks_exact_mut(taps).enumerate() {
+        let gradients = &gradients[pair / s.ic];
+        for (phase, inputs) in phases.iter().zip(&inputs[pair % s.ic * phases.len()..]) {
             let product = |p: usize| {
-                let pairs = inputs.chunks(TILES).zip(gradients.chunks(TILES));
+                let pairs = inputs.chunks(variant.chunk()).zip(gradients.chunks(variant.chunk()));
                 let chunk = |(x, dy): (&[Positions<T>], &[Positions<T>])| {
                     let pairs = x.iter().zip(dy).filter_map(|(x, dy)| x[p].zip(dy[p]));
                     pairs.fold(T::zero(), |sum, (x, dy)| x.mul_add(dy, sum))
                 };
                 pairs.map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
             };
-            let taps = |m: &[T]| variant.taps(m);
-            dw.extend(both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], taps, taps));
+            let line = |m: &[T]| variant.taps(m);
+            let of_phase = both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], line, line);
+            for (i, v) in of_phase.into_iter().enumerate() {
+                let side = variant.phase_taps(0);
+                let (row, col) = (i / side * step + phase[0], i % side * step + phase[1]);
+                // A phase may have a tap less than the first.
+                if row < s.kh && col < s.kw {
+                    dw[row * s.kw + col] = v;
+                }
+            }
         }
     }
     Ok(dw)
@@ -311,7 +324,7 @@ mod tests {
     #[test]
     fn winograd_is_the_convolution() {
         for (variant, size) in Variant::ALL.into_iter().flat_map(|variant| (10..15).map(move |size| (variant, size))) {
-            let square = ConvShape::square(2, 5, size, 3, variant.r(), variant.stride(), 1);
+            let square = ConvShape::square(2, 4, size, 3, variant.r(), variant.stride(), 1);
             let s = ConvShape { iw: 13, ..square };
             let number = |i: usize| ((i * 7919 % 1000) as f64 - 500.0) / 500.0;
             let x: Vec<f64> = (0..s.input().plain_len()).map(number).collect();
@@ -333,9 +346,6 @@ mod tests {
                     assert!((g - w).abs() < 1e-12, "{variant:?} {padding}: {g} is not {w}");
                 }
             }
-            if variant.stride() > 1 {
-                continue;
-            }
             let want = conv::backward_weights(&s, &x, &dy).unwrap();
             let got = backward_weights(variant, &s, &x, &dy).unwrap();
             for (g, w) in got.iter().zip(&want) {
@@ -347,10 +357,12 @@ mod tests {
     #[test]
     fn what_winograd_does_not_serve_is_named() {
         let s = ConvShape::square(1, 4, 8, 4, 3, 2, 1);
-        for e in [check(Variant::F4x3, &s), check_weights(Variant::F4x3S2, &s)] {
+        for e in [check(Variant::F4x3, &s), check_data(Variant::F4x3, &s)] {
             let e = e.unwrap_err();
             assert!(e.to_string().contains("stride_h = 2"), "{e}");
         }
         assert!(check(Variant::F3x2, &ConvShape { stride_h: 1, stride_w: 1, ..s }).is_err());
+        let first = ConvShape::square(1, 5, 8, 4, 7, 2, 3);
+        assert!(check_weights(Variant::F4x7S2, &first).unwrap_err().to_string().contains("ic = 5"));
     }
 }

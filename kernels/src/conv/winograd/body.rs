@@ -6,6 +6,7 @@ use super::multiply::Multiply;
 use super::spread::{Source, Spread};
 use super::transform::{F2x3, F3x2, F4x2, F4x3, F4x4, Line};
 use super::{Call, Geometry, Order, PANEL, Stretch, Winograd, phases};
+use crate::conv::Layout;
 use crate::conv::tile::parts;
 use crate::reference::winograd::Variant;
 use crate::{Isa, Kernel, LANES, Simd};
@@ -235,7 +236,7 @@ impl Body<'_> {
     /// The input.
     fn source(&self) -> Source<'_> {
         let (plan, Call { x, pads, .. }) = (self.plan, *self.call);
-        Source { x, dims: plan.input, pads, pad_top: plan.pad_top, pad_left: plan.pad_left }
+        Source { x, layout: Layout::Blocked, dims: plan.input, pads, pad_top: plan.pad_top, pad_left: plan.pad_left }
     }
 
     /// `Aᵀ m A` of a panel, and the epilogue.

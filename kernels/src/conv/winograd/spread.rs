@@ -7,6 +7,7 @@ use super::Geometry;
 use super::edges::{Axis, Both, Grid, MOST, Room, Transform};
 use super::order::{Places, Stretch};
 use super::transform::Line;
+use crate::conv::Layout;
 use crate::{Dims, LANES, Lanes, Simd};
 use std::ops::Range;
 
@@ -14,12 +15,14 @@ use std::ops::Range;
 pub(super) static ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// Pixels along an axis at most that a tile reads.
-const WIDEST: usize = 7;
+pub(super) const WIDEST: usize = 7;
 
 /// A blocked tensor that is read tile by tile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub x: &'a [f32],
+    /// Of the images of all groups, blocked but where a first layer reads planes.
+    pub layout: Layout,
     pub dims: Dims,
     /// What lies outside, whole blocks of channels; zeros if empty.
     pub pads: &'a [f32],
@@ -94,7 +97,7 @@ impl Source<'_> {
             // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many.
             unsafe {
                 if rows.len() == A && cols.len() == A {
-                    spread_parts::<S, T, A, B>(s, corner, row, to, g.position, wanted.clone());
+                    spread_parts::<S, T, A, B, 1>(s, corner, row, to, g.position, wanted.clone());
                 } else {
                     let pad = s.load(pads);
                     for (r, line) in edge.chunks_exact_mut(A).enumerate().take(A) {
@@ -104,7 +107,7 @@ impl Source<'_> {
                             s.write(pixel, if inside { s.load(from) } else { pad });
                         }
                     }
-                    spread_parts::<S, T, A, B>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
+                    spread_parts::<S, T, A, B, 1>(s, edge.as_ptr().cast(), A * LANES, to, g.position, wanted.clone());
                 }
             }
         }
@@ -173,13 +176,14 @@ pub(super) fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize,
     (start, (-start).clamp(0, end as isize) as usize..end)
 }
 
-/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows are `row` elements apart.
+/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows are `row` elements
+/// apart, neighbours in a row `P` pixels.
 ///
 /// # Safety
 /// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,
 /// `position` apart.
 #[inline(always)]
-unsafe fn spread_parts<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
+pub(super) unsafe fn spread_parts<S: Simd, T: Line<A, B>, const A: usize, const B: usize, const P: usize>(
     s: S,
     from: *const f32,
     row: usize,
@@ -191,7 +195,7 @@ unsafe fn spread_parts<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
         let at = part * S::Register::WIDTH;
         // SAFETY: the caller's promise.
         unsafe {
-            spread_tile::<S::Register, T, A, B>(s.register(), from.add(at), row, to.add(at), position, rows.clone());
+            spread_tile::<S::Register, T, A, B, P>(s.register(), from.add(at), row, to.add(at), position, rows.clone());
         }
     }
 }
@@ -201,7 +205,7 @@ unsafe fn spread_parts<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
 /// # Safety
 /// As [`spread_parts`], but of so many elements.
 #[inline(always)]
-unsafe fn spread_tile<S: Lanes, T: Line<A, B>, const A: usize, const B: usize>(
+unsafe fn spread_tile<S: Lanes, T: Line<A, B>, const A: usize, const B: usize, const P: usize>(
     s: S,
     from: *const f32,
     row: usize,
@@ -212,7 +216,7 @@ unsafe fn spread_tile<S: Lanes, T: Line<A, B>, const A: usize, const B: usize>(
     let mut half = [[s.zero(); A]; B];
     for c in 0..A {
         // SAFETY: the caller's promise.
-        let column = T::line(s, std::array::from_fn(|r| unsafe { s.load(from.add(r * row + c * LANES)) }));
+        let column = T::line(s, std::array::from_fn(|r| unsafe { s.load(from.add(r * row + c * P * LANES)) }));
         for r in 0..B {
             half[r][c] = column[r];
         }

@@ -1,5 +1,7 @@
 //! The one-dimensional transforms, lane by lane: the operations of [`crate::reference::winograd`], in their order.
 
+mod four;
+
 use crate::Lanes;
 
 /// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the weights take the one
@@ -21,6 +23,9 @@ pub(super) struct F4x2;
 
 /// F(4×4, 4×4), of the phases of a stride.
 pub(super) struct F4x4;
+
+/// The same for the gradient of the weights: both take seven positions to four values.
+pub(super) struct Adjoint;
 
 /// The points ±√2 and ±√2/2, and their cubes.
 const A: f32 = std::f64::consts::SQRT_2 as f32;
@@ -304,65 +309,6 @@ impl Line<5, 2> for F4x2 {
         [
             s.fma(c(Self::SCALE), difference, s.mul(c(-Self::SCALE2), difference2)),
             s.fma(c(Self::HALF), s.sub(sum, sum2), m[4]),
-        ]
-    }
-}
-
-impl Line<4, 7> for F4x4 {
-    #[inline(always)]
-    fn line<S: Lanes>(s: S, g: [S::V; 4]) -> [S::V; 7] {
-        let mut y = [g[3]; 7];
-        for (i, others) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
-            let (at, [a, b]) = (f64::from(THREE[i]), others.map(|k| f64::from(THREE[k])));
-            let scale = 0.5 / at / (at * at - a * a) / (at * at - b * b);
-            let c = |x: f64| s.splat(x as f32);
-            let even = s.fma(c(at * at * scale), g[2], s.mul(c(scale), g[0]));
-            let odd = s.fma(c(at * at * at * scale), g[3], s.mul(c(at * scale), g[1]));
-            (y[2 * i], y[2 * i + 1]) = (s.add(even, odd), s.sub(odd, even));
-        }
-        y
-    }
-}
-
-impl Line<7, 7> for F4x4 {
-    #[inline(always)]
-    fn line<S: Lanes>(s: S, d: [S::V; 7]) -> [S::V; 7] {
-        const E: [f32; 3] = SQUARES;
-        let [y0, y1, y2, y3, y4, y5]: [S::V; 6] = Self::line(s, [d[0], d[1], d[2], d[3], d[4], d[5]]);
-        let last = s.fma(s.splat(-E[0] * E[1] * E[2]), d[0], d[6]);
-        let last = s.fma(s.splat(E[0] * E[1] + E[0] * E[2] + E[1] * E[2]), d[2], last);
-        [y0, y1, y2, y3, y4, y5, s.fma(s.splat(-E[0] - E[1] - E[2]), d[4], last)]
-    }
-}
-
-impl Line<6, 6> for F4x4 {
-    #[inline(always)]
-    fn line<S: Lanes>(s: S, d: [S::V; 6]) -> [S::V; 6] {
-        let mut y = [s.zero(); 6];
-        for (i, [a, b]) in [[1, 2], [0, 2], [0, 1]].into_iter().enumerate() {
-            let (product, sum) = (s.splat(SQUARES[a] * SQUARES[b]), s.splat(-SQUARES[a] - SQUARES[b]));
-            let even = s.fma(product, d[0], s.fma(sum, d[2], d[4]));
-            let odd = s.fma(product, d[1], s.fma(sum, d[3], d[5]));
-            y[2 * i] = s.fma(s.splat(THREE[i]), even, odd);
-            y[2 * i + 1] = s.fma(s.splat(-THREE[i]), even, odd);
-        }
-        y
-    }
-}
-
-impl Line<7, 4> for F4x4 {
-    #[inline(always)]
-    fn line<S: Lanes>(s: S, m: [S::V; 7]) -> [S::V; 4] {
-        const P: [f32; 3] = THREE;
-        let (a, b, c) = (s.add(m[0], m[1]), s.add(m[2], m[3]), s.add(m[4], m[5]));
-        let (d, e, f) = (s.sub(m[0], m[1]), s.sub(m[2], m[3]), s.sub(m[4], m[5]));
-        let square = s.fma(s.splat(SQUARES[1]), b, s.mul(s.splat(SQUARES[0]), a));
-        let cube = s.fma(s.splat(SQUARES[1] * P[1]), e, s.fma(s.splat(SQUARES[2] * P[2]), f, m[6]));
-        [
-            s.add(s.add(a, b), c),
-            s.fma(s.splat(P[2]), f, s.fma(s.splat(P[1]), e, s.mul(s.splat(P[0]), d))),
-            s.fma(s.splat(SQUARES[2]), c, square),
-            s.fma(s.splat(SQUARES[0] * P[0]), d, cube),
         ]
     }
 }

@@ -10,11 +10,12 @@
 //! Where a share has not all positions, the sums are transformed once all shares are done. The sum over tiles is never cut.
 
 use super::weights_body::{Body, Stage, Tensors, Unit};
+use super::weights_phases::Inputs;
 use super::weights_together::MANY;
 use super::{Geometry, Winograd, groups};
-use crate::conv::Options;
 use crate::conv::tile::ROWS;
-use crate::reference::winograd::{TILES, Variant};
+use crate::conv::{Layout, Options};
+use crate::reference::winograd::Variant;
 use crate::task::part;
 use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{ConvShape, Isa, LANES};
@@ -25,6 +26,8 @@ const UNIT: usize = 4;
 /// Elements that a block's transforms may have: 4 MiB, a part of the third cache. With twice as many, layers of few channels
 /// took two threads of Zen 5 up to a fifth longer.
 pub(super) const BLOCK: usize = 1 << 20;
+/// The same of first layers, whose sums are few: 1 MiB, for the second cache.
+const NEAR: usize = 1 << 18;
 /// Elements of kept sums beyond which the third cache does not hold them beside the transforms: 16 MiB.
 const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
@@ -39,10 +42,13 @@ const WIDE: usize = 4;
 pub(in crate::conv) struct Weights {
     /// The forward pass: the tiles are its.
     pub(super) forward: Winograd,
+    /// What the blocks of the input are, and how it lies.
+    pub(super) inputs: Inputs,
+    pub(super) layout: Layout,
     /// Chunks in a block in place of those derived from the shape.
     chunks: Option<usize>,
     /// Blocks of channels in a unit, at most.
-    unit: usize,
+    pub(super) unit: usize,
     /// [`SUMS`]; none where a forced blocking asks for units of several blocks.
     sums: usize,
 }
@@ -65,11 +71,13 @@ pub(super) struct Share {
 impl Weights {
     /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_weights`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
-        let forward = Winograd::new(variant, s, options);
+        let blocked = Options { input: Layout::Blocked, output: Layout::Blocked, ..*options };
+        let forward = Winograd::new(variant, s, &blocked);
+        let inputs = Inputs::new(variant, s);
         let chunks = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
         let sums = options.blocking.map_or(SUMS, |b| if b.vectors > 1 { 0 } else { SUMS });
-        Weights { forward, chunks, unit, sums }
+        Weights { forward, inputs, layout: options.input, chunks, unit, sums }
     }
 
     pub fn variant(&self) -> Variant {
@@ -80,24 +88,33 @@ impl Weights {
     pub fn kernel(&self, isa: Isa) -> String {
         let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
         let (r, m) = (self.variant().r(), self.variant().m());
-        format!("winograd-f{r}x{m}-{isa}-{ROWS}x{}", vectors.min(self.forward.out_blocks()).min(self.unit) * LANES)
+        let stride = if self.variant().stride() > 1 { "s2" } else { "" };
+        format!(
+            "winograd-f{r}x{m}{stride}-{isa}-{ROWS}x{}",
+            vectors.min(self.forward.out_blocks()).min(self.unit) * LANES
+        )
     }
 
     fn split(&self, threads: usize) -> Split {
-        let (ins, outs, n) = (self.forward.in_blocks(), self.forward.out_blocks(), self.variant().n());
+        let (ins, outs, n) = (self.ins(), self.forward.out_blocks(), self.variant().n());
         let most = ins.max(outs);
         let wide = if ins.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
+        let most = if ins > outs { ins / self.inputs.phases() } else { outs };
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
     /// The shares run by parts of channels, each by rows.
     fn share(&self, split: Split, i: usize) -> Share {
-        let (ins, outs) = (self.forward.in_blocks(), self.forward.out_blocks());
+        let (ins, outs) = (self.ins(), self.forward.out_blocks());
         let rows = part(self.variant().n(), split.rows, i % split.rows);
         let channels = |total: usize| part(total, split.channels, i / split.rows);
+        let each = self.inputs.phases();
         match ins > outs {
-            true => Share { ins: channels(ins), outs: 0..outs, rows },
+            true => {
+                let ins = channels(ins / each);
+                Share { ins: ins.start * each..ins.end * each, outs: 0..outs, rows }
+            }
             false => Share { ins: 0..ins, outs: channels(outs), rows },
         }
     }
@@ -105,7 +122,7 @@ impl Weights {
     /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may be
     /// more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
-        self.tiles_within(share, BLOCK)
+        self.tiles_within(share, if self.variant() == Variant::F4x7S2 { NEAR } else { BLOCK })
     }
 
     /// The same for transforms of so many elements.
@@ -113,9 +130,9 @@ impl Weights {
         let (positions, channels) = (share.rows.len() * self.variant().n(), share.ins.len() + share.outs.len());
         let sums = positions * share.ins.len() * share.outs.len() * LANES * LANES;
         let most = len.max(sums).min(len.max(positions * SLICE));
-        let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * TILES)).max(1);
-        let chunks = self.forward.total().div_ceil(TILES);
-        (chunks.div_ceil(chunks.div_ceil(wanted)) * TILES).min(self.forward.total())
+        let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * self.variant().chunk())).max(1);
+        let chunks = self.forward.total().div_ceil(self.variant().chunk());
+        (chunks.div_ceil(chunks.div_ceil(wanted)) * self.variant().chunk()).min(self.forward.total())
     }
 
     /// Whether the sums of all units are kept: for another block, or for other shares.
@@ -126,12 +143,12 @@ impl Weights {
     /// Whether all units take their turn at a position before the next.
     pub(super) fn is_by_position(&self, share: &Share) -> bool {
         let (ins, outs) = self.units(share);
-        self.forward.total() > TILES && ins * outs * self.unit_len() > self.sums
+        self.forward.total() > self.variant().chunk() && ins * outs * self.unit_len() > self.sums
     }
 
     /// How many units of input and of output channels a share has.
     pub(super) fn units(&self, share: &Share) -> (usize, usize) {
-        (share.ins.len().div_ceil(self.unit), share.outs.len().div_ceil(self.unit))
+        (share.ins.len().div_ceil(self.unit_ins()), share.outs.len().div_ceil(self.unit))
     }
 
     pub(super) fn unit(&self, share: &Share, i: usize) -> Unit {
@@ -145,7 +162,7 @@ impl Weights {
 
     /// Elements of a unit's sums.
     pub(super) fn unit_len(&self) -> usize {
-        let (ins, outs) = (self.unit.min(self.forward.in_blocks()), self.unit.min(self.forward.out_blocks()));
+        let (ins, outs) = (self.unit_ins().min(self.ins()), self.unit.min(self.forward.out_blocks()));
         self.forward.positions() * Unit { ins: 0..ins, outs: 0..outs }.plane()
     }
 
@@ -182,7 +199,7 @@ impl Weights {
     pub fn run(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
         let (f, groups) = (&self.forward, self.forward.groups);
         let weights = f.input.c * f.output.c * f.variant.r() * f.variant.r();
-        assert!(x.len() == groups * f.input.blocked_len() && dy.len() == groups * f.output.blocked_len());
+        assert!(x.len() == groups * self.layout.len(&f.input) && dy.len() == groups * f.output.blocked_len());
         assert!(dw.len() == groups * weights);
         let tensors = Tensors { x, dy, dw: Shared::new(dw) };
         groups::for_each(

@@ -3,19 +3,19 @@
 use super::Geometry;
 use super::edges::{Axis, Transform};
 use super::order::{Order, Stretch};
-use super::spread::{Source, Spread, gather_tile};
-use super::transform::{F2x3, F3x2, F4x2, F4x3, Line};
+use super::spread::{Source, Spread};
+use super::transform::{Adjoint, F2x3, F3x2, F4x2, F4x3, Line};
 use super::weights::{Share, Weights};
+use super::weights_phases::{Inputs, phase};
+use crate::conv::Layout;
 use crate::conv::backward_weights::add_lines;
 use crate::conv::tile::{Ahead, ROWS, Run, accumulate, parts};
-use crate::reference::winograd::{TILES, Variant};
+use crate::reference::winograd::Variant;
 use crate::threads::Shared;
-use crate::{Isa, Kernel, LANES, Lanes, Simd};
+use crate::{Isa, Kernel, LANES, Simd};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Taps of the largest kernel.
-const TAPS: usize = 9;
 /// Chunks whose orders are found at a time: found for each position anew, they took a twentieth of A.conv4's time.
 const ORDERS: usize = 8;
 
@@ -34,7 +34,7 @@ impl Unit {
     }
 
     /// Elements between blocks of output channels.
-    fn stream(&self) -> usize {
+    pub fn stream(&self) -> usize {
         self.ins.len() * LANES * LANES
     }
 }
@@ -71,9 +71,10 @@ pub(super) struct Body<'a> {
 }
 
 /// A stage's work: one function each, lest the compiler spill in the products.
-struct Part<'a, T>(&'a Body<'a>, T);
+pub(super) struct Part<'a, T>(pub &'a Body<'a>, pub T);
 
-/// Some tiles of a chunk to transform, of a block of a tensor's channels; and where to.
+/// Some tiles of a chunk to transform, of a block of a tensor; and where to.
+#[derive(Clone)]
 struct Tiles<'a> {
     source: Source<'a>,
     block: usize,
@@ -81,15 +82,15 @@ struct Tiles<'a> {
     to: Spread,
 }
 
-/// Transforms tiles by `T`.
-struct Whole<'a, T, const A: usize, const B: usize>(&'a Tiles<'a>, PhantomData<T>);
+/// Transforms tiles by `T`, `M` pixels apart.
+struct Whole<'a, T, const A: usize, const B: usize, const M: usize>(&'a Tiles<'a>, PhantomData<T>);
+/// The same at one phase, or at all in the lanes of a block.
+struct Phase<'a, T, const N: usize, const M: usize>(&'a Tiles<'a>, [usize; 2], PhantomData<T>);
+struct Together<'a, T, const N: usize, const M: usize>(&'a Tiles<'a>, PhantomData<T>);
 /// The same of tiles that lack positions.
 struct Edges<'a, T>(&'a Tiles<'a>, Transform, PhantomData<T>);
 /// Sums the products of a unit of a share, of some of its input channels at some positions.
 struct Products<'a>(&'a Share, &'a Unit, Range<usize>, Range<usize>);
-/// Transforms the sums of some of a unit's output channels by `T`.
-struct Gather<'a, T, const N: usize, const R: usize>(&'a Unit, Range<usize>, PhantomData<T>);
-
 /// A chunk's products at one position: so many transformed inputs and output gradients from where these point, and
 /// the sums.
 #[derive(Clone, Copy)]
@@ -100,18 +101,42 @@ struct Chunk {
     len: usize,
     /// Whether to set the sums in place of adding to them.
     first: bool,
+    /// The position.
+    at: [usize; 2],
 }
 
 // SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
 // unit's sums, `dw` for the weights; no two tasks have the sums of a pair of channels at the same position, or its weights.
-impl<T: Line<A, B> + Axis, const A: usize, const B: usize> Kernel for Part<'_, Whole<'_, T, A, B>> {
+impl<T: Line<A, B>, const A: usize, const B: usize, const M: usize> Kernel for Part<'_, Whole<'_, T, A, B, M>> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(Body { geometry: g, .. }, Whole(tiles, _)) = self;
-        let (step, places, to) = (T::VARIANT.m(), tiles.stretch.places.clone(), tiles.to.clone());
+        let (places, to) = (tiles.stretch.places.clone(), tiles.to.clone());
         // SAFETY: see above.
-        unsafe { tiles.source.spread::<S, T, A, B>(s, g, step, places, tiles.block, to) }
+        unsafe { tiles.source.spread::<S, T, A, B>(s, g, M, places, tiles.block, to) }
+    }
+}
+
+impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Phase<'_, T, N, M>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(Body { geometry: g, .. }, Phase(tiles, phase, _)) = self;
+        let (places, to) = (tiles.stretch.places.clone(), tiles.to.clone());
+        // SAFETY: see above.
+        unsafe { tiles.source.spread_phase::<S, T, N>(s, g, M, places, (tiles.block, phase), to) }
+    }
+}
+
+impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Together<'_, T, N, M>> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part(Body { geometry: g, .. }, Together(tiles, _)) = self;
+        let (places, to) = (tiles.stretch.places.clone(), tiles.to.clone());
+        // SAFETY: see above.
+        unsafe { tiles.source.spread_lanes::<S, T, N>(s, g, M, places, to) }
     }
 }
 
@@ -136,16 +161,6 @@ impl Kernel for Part<'_, Products<'_>> {
     }
 }
 
-impl<T: Line<N, R>, const N: usize, const R: usize> Kernel for Part<'_, Gather<'_, T, N, R>> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Part(body, Gather(unit, outs, _)) = self;
-        // SAFETY: see above.
-        unsafe { body.gather::<S, T, N, R>(s, unit, outs) }
-    }
-}
-
 impl Body<'_> {
     /// Runs the stage.
     pub fn run(&self, isa: Isa) {
@@ -154,13 +169,7 @@ impl Body<'_> {
             Stage::Multiply(share, unit, ins, positions) => {
                 isa.dispatch(Part(self, Products(share, unit, ins.clone(), positions.clone())));
             }
-            Stage::Gather(unit, outs) => match self.plan.variant() {
-                Variant::F4x3 => isa.dispatch(Part(self, Gather::<F4x3, 6, 3>(unit, outs.clone(), PhantomData))),
-                Variant::F2x3 => isa.dispatch(Part(self, Gather::<F2x3, 4, 3>(unit, outs.clone(), PhantomData))),
-                Variant::F4x2 => isa.dispatch(Part(self, Gather::<F4x2, 5, 2>(unit, outs.clone(), PhantomData))),
-                Variant::F3x2 => isa.dispatch(Part(self, Gather::<F3x2, 4, 2>(unit, outs.clone(), PhantomData))),
-                _ => {} // `check_weights`: no plan has a stride.
-            },
+            Stage::Gather(unit, outs) => self.run_gather(isa, unit, outs.clone()),
         }
     }
 
@@ -168,10 +177,11 @@ impl Body<'_> {
     fn spread(&self, isa: Isa, share: &Share, channels: Range<usize>, tiles: Range<usize>) {
         let (f, g) = (&self.plan.forward, &self.geometry);
         let (pad_top, pad_left) = (f.pad_top, f.pad_left);
-        let x = Source { x: self.tensors.x, dims: f.input, pads: &[], pad_top, pad_left };
-        let dy = Source { x: self.tensors.dy, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
+        let x = Source { x: self.tensors.x, layout: self.plan.layout, dims: f.input, pads: &[], pad_top, pad_left };
+        let dy =
+            Source { x: self.tensors.dy, layout: Layout::Blocked, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
         // Without edges the order is that of the places.
-        let step = if f.edges() == [0, 0] { tiles.len().max(1) } else { TILES };
+        let step = if f.edges() == [0, 0] { tiles.len().max(1) } else { f.variant.chunk() };
         for i in channels {
             let (source, which, block) = match i.checked_sub(share.ins.len()) {
                 None => (x, Transform::Input, share.ins.start + i),
@@ -189,21 +199,51 @@ impl Body<'_> {
     }
 
     fn transform(&self, isa: Isa, tiles: &Tiles<'_>, which: Transform) {
+        if which == Transform::Input && self.plan.inputs != Inputs::Channels {
+            return self.transform_phase(isa, tiles);
+        }
         let is_input = which == Transform::Input;
         match (self.plan.variant(), tiles.stretch.is_whole()) {
-            (Variant::F4x3, true) if is_input => isa.dispatch(Part(self, Whole::<F4x3, 6, 6>(tiles, PhantomData))),
-            (Variant::F2x3, true) if is_input => isa.dispatch(Part(self, Whole::<F2x3, 4, 4>(tiles, PhantomData))),
-            (Variant::F4x2, true) if is_input => isa.dispatch(Part(self, Whole::<F4x2, 5, 5>(tiles, PhantomData))),
-            (Variant::F3x2, true) if is_input => isa.dispatch(Part(self, Whole::<F3x2, 4, 4>(tiles, PhantomData))),
-            (Variant::F4x3, true) => isa.dispatch(Part(self, Whole::<F4x3, 4, 6>(tiles, PhantomData))),
-            (Variant::F2x3, true) => isa.dispatch(Part(self, Whole::<F2x3, 2, 4>(tiles, PhantomData))),
-            (Variant::F4x2, true) => isa.dispatch(Part(self, Whole::<F4x2, 4, 5>(tiles, PhantomData))),
-            (Variant::F3x2, true) => isa.dispatch(Part(self, Whole::<F3x2, 3, 4>(tiles, PhantomData))),
+            (Variant::F4x3, true) if is_input => isa.dispatch(Part(self, Whole::<F4x3, 6, 6, 4>(tiles, PhantomData))),
+            (Variant::F2x3, true) if is_input => isa.dispatch(Part(self, Whole::<F2x3, 4, 4, 2>(tiles, PhantomData))),
+            (Variant::F4x2, true) if is_input => isa.dispatch(Part(self, Whole::<F4x2, 5, 5, 4>(tiles, PhantomData))),
+            (Variant::F3x2, true) if is_input => isa.dispatch(Part(self, Whole::<F3x2, 4, 4, 3>(tiles, PhantomData))),
             (Variant::F4x3, false) => isa.dispatch(Part(self, Edges::<F4x3>(tiles, which, PhantomData))),
             (Variant::F2x3, false) => isa.dispatch(Part(self, Edges::<F2x3>(tiles, which, PhantomData))),
             (Variant::F4x2, false) => isa.dispatch(Part(self, Edges::<F4x2>(tiles, which, PhantomData))),
             (Variant::F3x2, false) => isa.dispatch(Part(self, Edges::<F3x2>(tiles, which, PhantomData))),
-            _ => {} // As above.
+            (Variant::F2x3, true) => isa.dispatch(Part(self, Whole::<F2x3, 2, 4, 2>(tiles, PhantomData))),
+            (Variant::F4x3 | Variant::F4x5S2, _) => {
+                isa.dispatch(Part(self, Whole::<F4x3, 4, 6, 4>(tiles, PhantomData)));
+            }
+            (Variant::F4x2 | Variant::F4x3S2 | Variant::F4x4S2, _) => {
+                isa.dispatch(Part(self, Whole::<F4x2, 4, 5, 4>(tiles, PhantomData)));
+            }
+            (Variant::F3x2 | Variant::F3x3S2, _) => {
+                isa.dispatch(Part(self, Whole::<F3x2, 3, 4, 3>(tiles, PhantomData)));
+            }
+            (Variant::F4x7S2, _) => isa.dispatch(Part(self, Whole::<Adjoint, 4, 7, 4>(tiles, PhantomData))),
+        }
+    }
+
+    /// Transforms the inputs of a block of a phase, or of all.
+    fn transform_phase(&self, isa: Isa, tiles: &Tiles<'_>) {
+        let of = Tiles { block: tiles.block / self.plan.inputs.phases(), ..tiles.clone() };
+        let (tiles, phase) = (&of, phase(tiles.block % self.plan.inputs.phases()));
+        match (self.plan.variant(), self.plan.inputs == Inputs::Lanes) {
+            (Variant::F4x3S2 | Variant::F4x4S2, false) => {
+                isa.dispatch(Part(self, Phase::<F4x2, 5, 4>(tiles, phase, PhantomData)));
+            }
+            (Variant::F3x3S2, false) => isa.dispatch(Part(self, Phase::<F3x2, 4, 3>(tiles, phase, PhantomData))),
+            (Variant::F4x5S2, false) => isa.dispatch(Part(self, Phase::<F4x3, 6, 4>(tiles, phase, PhantomData))),
+            (Variant::F4x3S2 | Variant::F4x4S2, true) => {
+                isa.dispatch(Part(self, Together::<F4x2, 5, 4>(tiles, PhantomData)));
+            }
+            (Variant::F3x3S2, true) => isa.dispatch(Part(self, Together::<F3x2, 4, 3>(tiles, PhantomData))),
+            (Variant::F4x5S2, true) => isa.dispatch(Part(self, Together::<F4x3, 6, 4>(tiles, PhantomData))),
+            (Variant::F4x7S2, true) => isa.dispatch(Part(self, Together::<Adjoint, 7, 4>(tiles, PhantomData))),
+            // `check_weights`: no plan has more channels of 7×7; the others have no phases.
+            _ => {}
         }
     }
 }
@@ -213,19 +253,21 @@ impl Body<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, ins: Range<usize>, positions: Range<usize>) {
         let (f, g, n) = (&self.plan.forward, &self.geometry, self.plan.variant().n());
-        for first in (0..g.tiles).step_by(ORDERS * TILES) {
-            let at = |i: usize| g.first + g.tiles.min(first + i * TILES);
+        let each = f.variant.chunk();
+        for first in (0..g.tiles).step_by(ORDERS * each) {
+            let at = |i: usize| g.first + g.tiles.min(first + i * each);
             let orders: [Order; ORDERS] = std::array::from_fn(|i| f.order(at(i)..at(i + 1)));
             for position in positions.clone() {
                 let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
                 let at = |block: usize| self.v.wrapping_add(block * g.block + position * g.position);
                 let x = at(unit.ins.start - share.ins.start).cast_const();
                 let dy = at(share.ins.len() + unit.outs.start - share.outs.start).cast_const();
-                for (start, order) in (first..g.tiles).step_by(TILES).zip(&orders) {
+                for (start, order) in (first..g.tiles).step_by(each).zip(&orders) {
                     let having = order.having([share.rows.start + position / n, position % n]);
                     let at = (start + having.start) * LANES;
                     let (x, dy, len) = (x.wrapping_add(at), dy.wrapping_add(at), having.len());
-                    let chunk = Chunk { x, dy, m, len, first: g.first + start == 0 };
+                    let at = [share.rows.start + position / n, position % n];
+                    let chunk = Chunk { x, dy, m, len, first: g.first + start == 0, at };
                     for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
                         let (dy, m) = (dy.wrapping_add(start * g.block), m.wrapping_add(start * unit.stream()));
                         let chunk = Chunk { dy, m, ..chunk };
@@ -248,8 +290,11 @@ impl Body<'_> {
     #[inline(always)]
     unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, ins: Range<usize>, chunk: Chunk) {
         for i in ins {
+            if !self.plan.takes_part(unit.ins.start + i, chunk.at) {
+                continue;
+            }
             let x = chunk.x.wrapping_add(i * self.geometry.block);
-            let lanes = LANES.min(self.plan.forward.input.c - (unit.ins.start + i) * LANES);
+            let lanes = self.plan.lanes(unit.ins.start + i);
             for (row, rows) in parts(lanes, lanes.div_ceil(ROWS)) {
                 let m = chunk.m.wrapping_add((i * LANES + row) * LANES);
                 let chunk = Chunk { x: x.wrapping_add(row), m, ..chunk };
@@ -271,7 +316,7 @@ impl Body<'_> {
     /// One register tile: `I` input channels, `J` vectors.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
-        let Chunk { x, dy, m, len, first } = chunk;
+        let Chunk { x, dy, m, len, first, .. } = chunk;
         let mut rows = [x; I];
         for (i, x) in rows.iter_mut().enumerate() {
             *x = x.wrapping_add(i);
@@ -286,60 +331,6 @@ impl Body<'_> {
             let run = Run { x: 0, w: 0, len };
             let acc = accumulate::<S, I, J>(s, &rows, LANES, [run], dy, self.geometry.block, Ahead::NONE);
             add_lines::<S, I, J>(s, &acc, m, unit.stream(), first);
-        }
-    }
-
-    /// `Gᵀ m G` of each pair of channels, written where it belongs in OIHW: for an output channel one contiguous stretch.
-    #[inline(always)]
-    unsafe fn gather<S: Simd, T: Line<N, R>, const N: usize, const R: usize>(
-        &self,
-        s: S,
-        unit: &Unit,
-        outs: Range<usize>,
-    ) {
-        let (ic, oc) = (self.plan.forward.input.c, self.plan.forward.output.c);
-        let mut lines = [[0.0f32; LANES]; LANES * TAPS];
-        for j in outs {
-            let out = unit.outs.start + j;
-            for (i, block) in unit.ins.clone().enumerate() {
-                let lanes = LANES.min(ic - block * LANES);
-                let from = self.m.wrapping_add(j * unit.stream() + i * LANES * LANES).cast_const();
-                for (lane, lines) in lines.chunks_exact_mut(R * R).enumerate().take(lanes) {
-                    // Where another output's weights go, lest their stores wait.
-                    let to = self.tensors.dw.ptr().wrapping_add(((out * LANES + lane) * ic + block * LANES) * R * R);
-                    (0..lanes * R * R).step_by(LANES).for_each(|k| s.prefetch_far(to.wrapping_add(k)));
-                    for part in 0..S::PARTS {
-                        let (r, at) = (s.register(), part * S::Register::WIDTH);
-                        let from = from.wrapping_add(lane * LANES + at);
-                        // SAFETY: the caller's promise.
-                        let taps = unsafe { gather_tile::<S::Register, T, N, R>(r, from, unit.plane()) };
-                        for (line, &v) in lines.iter_mut().zip(taps.as_flattened()) {
-                            // SAFETY: a line has as many lanes as all parts.
-                            unsafe { r.store(line.as_mut_ptr().add(at), v) };
-                        }
-                    }
-                }
-                let len = lanes * R * R;
-                for (first, lines) in (0..len).step_by(LANES).zip(lines.chunks_exact(LANES)) {
-                    let mut rows = [s.zero(); LANES];
-                    for (row, line) in rows.iter_mut().zip(lines) {
-                        *row = s.vector(line);
-                    }
-                    s.transpose(&mut rows);
-                    for (lane, &row) in rows.iter().enumerate().take(oc - out * LANES) {
-                        let at = ((out * LANES + lane) * ic + block * LANES) * R * R + first;
-                        // SAFETY: an index into OIHW of channels below the shape's; each pair belongs to one task.
-                        unsafe {
-                            let to = self.tensors.dw.ptr().add(at);
-                            if len - first >= LANES {
-                                s.store(to, row);
-                            } else {
-                                s.store_first(to, row, len - first);
-                            }
-                        }
-                    }
-                }
-            }
         }
     }
 }

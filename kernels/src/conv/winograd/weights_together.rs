@@ -9,7 +9,6 @@ use super::Geometry;
 use super::weights::{BLOCK, Share, Weights};
 use super::weights_body::{Body, Stage, Tensors};
 use crate::Isa;
-use crate::reference::winograd::TILES;
 use crate::task::part;
 use crate::threads::{Shared, for_each_stage};
 use std::ops::Range;
@@ -43,7 +42,7 @@ impl<'a> Cuts<'a> {
     fn new(plan: &'a Weights, threads: usize) -> Cuts<'a> {
         let (f, wanted) = (&plan.forward, TASKS * threads);
         let (whole, positions) =
-            (Share { ins: 0..f.in_blocks(), outs: 0..f.out_blocks(), rows: 0..f.variant.n() }, f.positions());
+            (Share { ins: 0..plan.ins(), outs: 0..f.out_blocks(), rows: 0..f.variant.n() }, f.positions());
         let units = plan.units(&whole).0 * plan.units(&whole).1;
         // Larger blocks than a share's: the threads wait for each other less often.
         let tiles = plan.tiles_within(&whole, 4 * BLOCK);
@@ -53,7 +52,7 @@ impl<'a> Cuts<'a> {
             tiles,
             blocks: f.total().div_ceil(tiles),
             units,
-            spreads: wanted.div_ceil(whole.ins.len() + whole.outs.len()).min(tiles.div_ceil(TILES)),
+            spreads: wanted.div_ceil(whole.ins.len() + whole.outs.len()).min(tiles.div_ceil(f.variant.chunk())),
             by_unit: units >= 2 * threads && !plan.is_by_position(&whole),
             parts,
             ins: wanted.div_ceil(positions * parts).min(plan.unit(&whole, 0).ins.len()),
@@ -105,8 +104,9 @@ impl<'a> Cuts<'a> {
     /// The channels and the tiles of a task of a block's transforms.
     fn spread(&self, block: &Geometry, task: usize) -> (Range<usize>, Range<usize>) {
         let channels = task / self.spreads;
-        let chunks = part(block.tiles.div_ceil(TILES), self.spreads, task % self.spreads);
-        (channels..channels + 1, chunks.start * TILES..block.tiles.min(chunks.end * TILES))
+        let each = self.plan.variant().chunk();
+        let chunks = part(block.tiles.div_ceil(each), self.spreads, task % self.spreads);
+        (channels..channels + 1, chunks.start * each..block.tiles.min(chunks.end * each))
     }
 
     /// Calls `multiply(unit, blocks of its input channels, positions)` for all that a task of a block's products has.

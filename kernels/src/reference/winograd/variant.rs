@@ -13,6 +13,11 @@ pub(super) const SCALES: [f64; 2] = [HALF / P, HALF / Q];
 /// transforms are exact in `f32`; of such points these round least but for a few hundredths.
 pub(crate) const THREE: [f64; 3] = [1.75, 0.875, 0.3125];
 
+/// The scale in `G` of the first of three such points.
+const fn scale([at, a, b]: [f64; 3]) -> f64 {
+    0.5 / at / (at * at - a * a) / (at * at - b * b)
+}
+
 /// Which Winograd algorithm: the tile of outputs, the kernel, the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
@@ -106,6 +111,15 @@ impl Variant {
         if i < self.reach(self.stride() - 1) { self.stride() } else { 1 }
     }
 
+    /// Tiles in a chunk of the sums of the weights' gradient: a constant of the format. With the 49 positions of the largest, of
+    /// which first layers have few sums, the second cache holds the transforms of no more.
+    pub const fn chunk(self) -> usize {
+        match self {
+            Variant::F4x7S2 => 32,
+            _ => 128,
+        }
+    }
+
     /// `G g`, one dimension: the taps of a phase to `n` positions. A tap that the phase lacks is zero.
     pub fn kernel<T: Float>(self, g: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
@@ -132,7 +146,7 @@ impl Variant {
             (7, _) => {
                 // Of each pair of points what is even and what is odd in them.
                 let line = |at: f64, [a, b]: [f64; 2]| {
-                    let scale = 0.5 / at / (at * at - a * a) / (at * at - b * b);
+                    let scale = scale([at, a, b]);
                     let even = c(at * at * scale).mul_add(g[2], c(scale) * g[0]);
                     let odd = c(at * at * at * scale).mul_add(g[3], c(at * scale) * g[1]);
                     [even + odd, odd - even]
@@ -255,11 +269,11 @@ impl Variant {
         }
     }
 
-    /// `A d`, one dimension: `m` gradients of outputs to `n` positions; none for a stride, whose gradients are direct.
+    /// `A d`, one dimension: `m` gradients of outputs to `n` positions.
     pub fn gradient<T: Float>(self, d: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
         match self {
-            Variant::F4x3 => {
+            Variant::F4x3 | Variant::F4x5S2 => {
                 let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
                 let (even, odd) = (c(2.0).mul_add(d[2], d[0]), c(2.0).mul_add(d[3], d[1]));
                 let (even2, odd2) = (c(0.5).mul_add(d[2], d[0]), c(0.5).mul_add(d[3], d[1]));
@@ -273,7 +287,7 @@ impl Variant {
                 ]
             }
             Variant::F2x3 => vec![d[0], d[0] + d[1], d[0] - d[1], d[1]],
-            Variant::F4x2 => {
+            Variant::F4x2 | Variant::F4x3S2 | Variant::F4x4S2 => {
                 let (even, odd) = (c(P * P).mul_add(d[2], d[0]), c(P * P).mul_add(d[3], d[1]));
                 let (even2, odd2) = (c(Q * Q).mul_add(d[2], d[0]), c(Q * Q).mul_add(d[3], d[1]));
                 vec![
@@ -284,18 +298,26 @@ impl Variant {
                     d[3],
                 ]
             }
-            Variant::F3x2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
-            _ => Vec::new(),
+            Variant::F3x2 | Variant::F3x3S2 => vec![d[0], (d[0] + d[2]) + d[1], (d[0] + d[2]) - d[1], d[2]],
+            Variant::F4x7S2 => {
+                let pair = |p: f64| {
+                    let (even, odd) = (c(p * p).mul_add(d[2], d[0]), c(p * p).mul_add(d[3], d[1]));
+                    [c(p).mul_add(odd, even), c(-p).mul_add(odd, even)]
+                };
+                let mut y = THREE.map(pair).concat();
+                y.push(d[3]);
+                y
+            }
         }
     }
 
-    /// `Gᵀ m`, one dimension: `n` positions to `r` taps; none for a stride.
+    /// `Gᵀ m`, one dimension: `n` positions to the taps of a phase; the last of them is none where the phase has one less.
     pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
         let (sum, difference) = (m[1] + m[2], m[1] - m[2]);
         let half = c(0.5);
         match self {
-            Variant::F4x3 => {
+            Variant::F4x3 | Variant::F4x5S2 => {
                 let (sum2, difference2) = (m[3] + m[4], m[3] - m[4]);
                 let (a, b) = (std::f64::consts::SQRT_2 / 6.0, -2.0 / 3.0 * std::f64::consts::FRAC_1_SQRT_2);
                 vec![
@@ -305,14 +327,29 @@ impl Variant {
                 ]
             }
             Variant::F2x3 => vec![half.mul_add(sum, m[0]), half * difference, half.mul_add(sum, m[3])],
-            Variant::F4x2 => {
+            Variant::F4x2 | Variant::F4x3S2 | Variant::F4x4S2 => {
                 let (sum, difference) = (m[0] + m[1], m[0] - m[1]);
                 let (sum2, difference2) = (m[2] + m[3], m[2] - m[3]);
                 let [scale, scale2] = SCALES;
                 vec![c(scale).mul_add(difference, c(-scale2) * difference2), c(HALF).mul_add(sum - sum2, m[4])]
             }
-            Variant::F3x2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
-            _ => Vec::new(),
+            Variant::F3x2 | Variant::F3x3S2 => vec![half.mul_add(sum, m[0]), half.mul_add(difference, m[3])],
+            Variant::F4x7S2 => {
+                let scales = [[0, 1, 2], [1, 0, 2], [2, 0, 1]].map(|[at, a, b]| scale([at, a, b].map(|i| THREE[i])));
+                let weighted = |power: i32, [x, y, z]: [T; 3], last: Option<T>| {
+                    let [p, q, r]: [f64; 3] = std::array::from_fn(|i| THREE[i].powi(power) * scales[i]);
+                    let z = last.map_or(c(r) * z, |last| c(r).mul_add(z, last));
+                    c(p).mul_add(x, c(q).mul_add(y, z))
+                };
+                let sums = [0, 2, 4].map(|i| m[i] + m[i + 1]);
+                let differences = [0, 2, 4].map(|i| m[i] - m[i + 1]);
+                vec![
+                    weighted(0, differences, None),
+                    weighted(1, sums, None),
+                    weighted(2, differences, None),
+                    weighted(3, sums, Some(m[6])),
+                ]
+            }
         }
     }
 }
