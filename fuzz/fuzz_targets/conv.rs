@@ -106,7 +106,7 @@ fn check(draw: &Draw) -> Result<(), Error> {
         None => reference::conv::forward(&s, &x, &w)?,
         Some(variant) => reference::winograd::forward(variant, &s, &x, &w, &vec![0.0; s.ic])?,
     };
-    // With a stride Winograd serves no gradient of the weights.
+    // Of kernels of 7×7 Winograd serves the gradient of few channels' weights.
     let gradient = if algorithm.weights_variant(&s).is_ok() { algorithm } else { Algorithm::Direct };
     let weights = gradient.weights_variant(&s)?;
     let dw = match weights {

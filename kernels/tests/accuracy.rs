@@ -101,7 +101,7 @@ fn a_first_layer_keeps_its_documented_bound() {
 /// gradients of outputs.
 #[test]
 fn a_strided_gradient_keeps_its_documented_bound() {
-    for channels in [16, 64, 256, 512] {
+    for channels in [16, 64, 128, 512] {
         for (kernel, ic) in [3, 4, 5, 7].into_iter().flat_map(|kernel| [(kernel, 3), (kernel, 8)]) {
             let s = ConvShape::square(1, ic, 31, channels, kernel, 2, kernel / 2);
             let deviation = (2.0 / (s.oc * s.kh * s.kw) as f32).sqrt();
@@ -293,8 +293,10 @@ fn winograds_weight_gradient_is_within_the_derived_bound() {
 /// output gradients.
 #[test]
 fn each_weight_gradient_keeps_its_documented_bound() {
-    for (images, side) in [(1, 12), (1, 13), (3, 14), (3, 15), (1, 56), (20, 32)] {
-        for (kernel, stride) in [(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (7, 2)] {
+    for (images, side) in [(1, 12), (1, 13), (3, 14), (3, 15), (1, 56), (20, 32), (8, 224)] {
+        // First layers have so many tiles that groups of chunks matter.
+        let kernels = [(7, 2), (2, 1), (3, 1), (3, 2), (4, 2), (5, 2)];
+        for (kernel, stride) in kernels.into_iter().take(if side > 100 { 1 } else { 6 }) {
             let s = ConvShape::square(images, 2, side, 3, kernel, stride, kernel / 2);
             let (x, dy) = (normal(s.input().plain_len(), 1), normal(s.output().plain_len(), 2));
             let exact = reference::conv::backward_weights(&s, &wide(&x), &wide(&dy)).unwrap();

@@ -1,11 +1,11 @@
-//! Winograd with stride 2: the phases of the input, and of the gradient with respect to it.
+//! Winograd with stride 2: the phases of the input, forward and for the weights' gradient, and of the input's gradient.
 
 mod common;
 
 use common::passes::{check_backward_data, check_backward_weights, check_winograd};
 use common::{from_blocked, noise, to_blocked};
-use rectify_kernels::conv::{Algorithm, BackwardData, Layout, Options};
-use rectify_kernels::reference::{self, winograd::Variant};
+use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Layout, Options};
+use rectify_kernels::reference;
 use rectify_kernels::{Buffer, ConvShape, Isa};
 
 #[test]
@@ -31,7 +31,7 @@ fn strided_winograd_edges() {
     }
 }
 
-/// Gradients of first layers, whose phases lie in the lanes of one block, and of others with their kernel; all paddings, on which
+/// Gradients of first layers, whose phases lie in the lanes of one block, and of others with their kernel; even and odd paddings, on which
 /// it depends where phases begin; more segments than a chunk.
 #[test]
 fn strided_winograd_gradients() {
@@ -40,6 +40,8 @@ fn strided_winograd_gradients() {
         square(2, 3, 21, 33, 7, 2, 3),
         // Several chunks of tiles; blocks of channels that threads share out.
         square(2, 3, 60, 20, 7, 2, 3),
+        // Three groups of chunks.
+        square(4, 1, 262, 2, 7, 2, 3),
         square(2, 20, 98, 18, 3, 2, 1),
         square(1, 70, 12, 90, 3, 2, 1),
         // No column of the image in a tile's first phases, and a whole tile of padding.
@@ -70,27 +72,44 @@ fn strided_winograd_gradients() {
     assert_eq!(Algorithm::Auto.data_variant(&s), Ok(None));
 }
 
-/// An infinite or NaN gradient reaches what the reference says, in the lanes of one block too.
+/// An infinite or NaN value reaches what the reference says: of the output's gradient the input's and the weights', of the input
+/// the weights'. In the lanes of one block too.
 #[test]
 fn strided_gradients_spread_what_is_not_finite() {
-    for ic in [3, 20] {
-        let s = ConvShape::square(1, ic, 18, 5, 3, 2, 1);
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
+    for (ic, kernel, isa) in [(3, 3), (20, 3), (20, 5), (3, 7), (5, 7)]
+        .into_iter()
+        .flat_map(|(ic, kernel)| Isa::available().into_iter().map(move |isa| (ic, kernel, isa)))
+    {
+        let s = ConvShape::square(1, ic, 18, 5, kernel, 2, kernel / 2);
         let w = noise(s.weight_len(), 2);
-        for at in 0..s.output().plane() {
-            let mut dy = noise(s.output().plain_len(), 5);
-            dy[at] = if at % 2 == 0 { f32::INFINITY } else { f32::NAN };
-            let want = reference::winograd::backward_data(Variant::F4x3S2, &s, &dy, &w).unwrap();
-            for isa in Isa::available() {
-                let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
-                let plan = BackwardData::new(isa, &s, &options).unwrap();
-                let mut packed = Buffer::zeroed(plan.packed_len());
-                plan.pack(&w, &mut packed).unwrap();
-                let mut dx = Buffer::from_slice(&vec![f32::NAN; s.input().blocked_len()]);
-                let mut workspace = Buffer::zeroed(plan.workspace_len(1));
-                plan.run(&to_blocked(&s.output(), &dy), &packed, &mut dx, &mut workspace).unwrap();
-                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-                assert!(from_blocked(&s.input(), &dx).iter().zip(&want).all(same), "{isa}, {ic} channels, {at}");
+        let plan = BackwardData::new(isa, &s, &options).unwrap();
+        let mut packed = Buffer::from_slice(&vec![f32::NAN; plan.packed_len()]);
+        plan.pack(&w, &mut packed).unwrap();
+        let variant = plan.variant().unwrap();
+        for at in (0..s.output().plane()).step_by(5) {
+            let bad = if at % 2 == 0 { f32::INFINITY } else { f32::NAN };
+            let (mut x, mut dy) = (noise(s.input().plain_len(), 1), noise(s.output().plain_len(), 5));
+            dy[at] = bad;
+            let want = reference::winograd::backward_data(variant, &s, &dy, &w).unwrap();
+            let mut dx = Buffer::from_slice(&vec![f32::NAN; s.input().blocked_len()]);
+            let mut workspace = Buffer::zeroed(plan.workspace_len(1));
+            plan.run(&to_blocked(&s.output(), &dy), &packed, &mut dx, &mut workspace).unwrap();
+            assert!(from_blocked(&s.input(), &dx).iter().zip(&want).all(same), "dx {isa} {ic} {kernel} {at}");
+            let Ok(weights) = BackwardWeights::new(isa, &s, &options) else {
+                assert!(ic > 4 && kernel == 7);
+                continue;
+            };
+            if at % 3 == 0 {
+                (dy[at], x[at * 4]) = (0.0, bad);
             }
+            let want = reference::winograd::backward_weights(variant, &s, &x, &dy).unwrap();
+            let mut dw = vec![f32::NAN; s.weight_len()];
+            let mut workspace = Buffer::zeroed(weights.workspace_len(1));
+            let (x, dy) = (to_blocked(&s.input(), &x), to_blocked(&s.output(), &dy));
+            weights.run(&x, &dy, &mut dw, &mut workspace).unwrap();
+            assert!(dw.iter().zip(&want).all(same), "dw {isa} {ic} {kernel} {at}");
         }
     }
 }

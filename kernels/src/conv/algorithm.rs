@@ -27,9 +27,9 @@ pub enum Algorithm {
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
     /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6.
-    /// A forward pass and the gradient of its input take stride 2 in both directions too, with kernels of 3×3, 4×4, 5×5 and 7×7, the
-    /// last forward from NCHW with at most four channels alone: F(4×4, …) of its phases. The gradient's sums over more than 128
-    /// channels at 7×7 have errors below 1.5e-5.
+    /// All passes take stride 2 in both directions too, with kernels of 3×3, 4×4, 5×5 and 7×7: F(4×4, …) of the phases. Those of 7×7
+    /// have one group, and but for the gradient of the input at most four channels, forward from NCHW; that gradient's sums over
+    /// more than 128 channels have errors below 1.5e-5.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
@@ -111,7 +111,7 @@ impl Algorithm {
         variant.map_or(Ok(()), |variant| winograd::check_data(variant, s)).map(|()| variant)
     }
 
-    /// The variant of a gradient, but for [`Algorithm::Auto`]: those of 7×7 do not read NCHW.
+    /// The variant of a gradient, but for [`Algorithm::Auto`]: that of 7×7 does not depend on how tensors lie.
     fn gradient_variant(self, s: &ConvShape) -> Result<Option<Variant>, Error> {
         match (self, s.stride_h, s.kh) {
             (Algorithm::Winograd, 2, 7) => Ok(Some(Variant::F4x7S2)),
@@ -158,6 +158,7 @@ mod tests {
         for s in [ConvShape { groups: 0, ..s }, ConvShape { stride_h: 0, ..s }, ConvShape { kh: 11, ..s }] {
             for algorithm in Algorithm::ALL {
                 assert!(algorithm.variant(&s).is_err() && algorithm.weights_variant(&s).is_err(), "{s:?}");
+                assert!(algorithm.data_variant(&s).is_err(), "{s:?}");
                 assert!(algorithm.variant_from(&s, Layout::Nchw).is_err(), "{s:?}");
             }
         }

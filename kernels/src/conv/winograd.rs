@@ -258,7 +258,9 @@ impl Winograd {
         let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
         let (m, r) = (self.variant.m(), self.variant.r());
         let stride = if self.variant.stride() > 1 { "s2" } else { "" };
-        format!("winograd-f{m}x{r}{stride}-{isa}-{ROWS}x{}", vectors.min(self.out_blocks()) * LANES)
+        let blocks = if self.interleave.is_some_and(|i| i.is_together) { 1 } else { blocks(self.output.c) };
+        let rows = if isa == Isa::Avx512 && blocks == 1 && !self.is_first() { multiply::TALL } else { ROWS };
+        format!("winograd-f{m}x{r}{stride}-{isa}-{rows}x{}", vectors.min(blocks) * LANES)
     }
 
     /// Elements of a block's transformed inputs, and of a panel's products.

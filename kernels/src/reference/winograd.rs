@@ -32,7 +32,7 @@
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
 //! where its rows are fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the
 //! last column where its columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are
-//! added in order. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With stride 2 it is that of each phase's taps, from all
+//! added in order, groups of [`Variant::chunks`] first. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With stride 2 it is that of each phase's taps, from all
 //! positions.
 
 // Rows and columns of a tile are clearer as numbers.
@@ -298,7 +298,9 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
                     let pairs = x.iter().zip(dy).filter_map(|(x, dy)| x[p].zip(dy[p]));
                     pairs.fold(T::zero(), |sum, (x, dy)| x.mul_add(dy, sum))
                 };
-                pairs.map(chunk).reduce(|a, b| a + b).unwrap_or(T::zero())
+                let chunks: Vec<T> = pairs.map(chunk).collect();
+                let sum = |sums: &[T]| sums.iter().copied().reduce(|a, b| a + b).unwrap_or(T::zero());
+                sum(&chunks.chunks(variant.chunks()).map(sum).collect::<Vec<T>>())
             };
             let line = |m: &[T]| variant.taps(m);
             let of_phase = both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], line, line);

@@ -4,10 +4,10 @@ use crate::conv::{Layout, planar};
 use crate::reference::winograd::{self, Interleaved, Variant};
 use crate::{ConvShape, LANES, blocks};
 
-/// Input channels from which on [`Algorithm::Auto`] considers Winograd between blocked tensors; below, first layers read
+/// Input channels from which on `Auto` considers Winograd with stride 1 between blocked tensors; below, first layers read
 /// NCHW directly, forward, and the gradient of the weights would transform blocks of channels that are nearly empty: of three
 /// channels the direct one takes 0.4 (Granite Rapids), 0.8 (Zen 5) and 1.2 times (Zen 4, where an audit says so) as long, of
-/// four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct in any case.
+/// four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct with stride 1.
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
 /// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that

@@ -45,7 +45,7 @@ impl Interleave {
 impl Winograd {
     /// Plans the gradient of a shape that the variant serves ([`crate::reference::winograd::check_data`]): with stride 2.
     pub fn interleaved(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
-        let group = ConvShape { n: s.n, ..s.group() };
+        let group = s.group();
         let axes = [Interleaved::new(s.ih, s.kh, s.pad_top), Interleaved::new(s.iw, s.kw, s.pad_left)];
         let interleave = Interleave { axes, is_together: s.groups == 1 && s.ic <= Layout::MOST_CHANNELS };
         let pads = axes.map(|axis| axis.pad);

@@ -79,7 +79,7 @@ struct Pack<'a> {
     /// From the block's first output channel on.
     weights: Oihw<'a>,
     turned: bool,
-    /// `[position][depth][16]`, and what follows. What has no weight becomes zero.
+    /// `[position][depth][16]`, and what follows. What is read and has no weight becomes zero.
     packed: &'a mut [f32],
     /// Whether it is streamed; its lines are whole then.
     streams: bool,

@@ -17,7 +17,7 @@ pub(super) static ZEROS: [f32; LANES] = [0.0; LANES];
 /// Pixels along an axis at most that a tile reads.
 pub(super) const WIDEST: usize = 7;
 
-/// A blocked tensor that is read tile by tile.
+/// A tensor that is read tile by tile, blocked but for [`Source::spread_lanes`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub x: &'a [f32],

@@ -47,7 +47,7 @@ pub(in crate::conv) struct Weights {
     pub(super) layout: Layout,
     /// Chunks in a block in place of those derived from the shape.
     chunks: Option<usize>,
-    /// Blocks of channels in a unit, at most.
+    /// Blocks of channels in a unit, at most; of the input's, where they are of phases, always all of them.
     pub(super) unit: usize,
     /// [`SUMS`]; none where a forced blocking asks for units of several blocks.
     sums: usize,
@@ -97,10 +97,11 @@ impl Weights {
 
     fn split(&self, threads: usize) -> Split {
         let (ins, outs, n) = (self.ins(), self.forward.out_blocks(), self.variant().n());
-        let most = ins.max(outs);
-        let wide = if ins.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
+        // Phases of a block of channels stay together.
+        let blocks = self.forward.in_blocks();
+        let most = if ins > outs { blocks } else { outs };
+        let wide = if blocks.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
-        let most = if ins > outs { ins / self.inputs.phases() } else { outs };
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
@@ -160,10 +161,26 @@ impl Weights {
         Unit { ins: of(&share.ins, ins, i / outs), outs: of(&share.outs, outs, i % outs) }
     }
 
-    /// Elements of a unit's sums.
+    /// Elements of a unit's sums, twice as many where chunks are added group by group.
     pub(super) fn unit_len(&self) -> usize {
         let (ins, outs) = (self.unit_ins().min(self.ins()), self.unit.min(self.forward.out_blocks()));
-        self.forward.positions() * Unit { ins: 0..ins, outs: 0..outs }.plane()
+        self.sums_len(&Unit { ins: 0..ins, outs: 0..outs }) * if self.variant().chunks() < usize::MAX { 2 } else { 1 }
+    }
+
+    /// Elements of the sums of a unit, of all positions.
+    fn sums_len(&self, unit: &Unit) -> usize {
+        self.forward.positions() * unit.plane()
+    }
+
+    /// Where the sums of the groups of chunks before lie, from those of this one on.
+    #[inline(always)]
+    pub(super) fn before(&self) -> usize {
+        self.unit_len() / 2
+    }
+
+    /// Whether there are several groups of chunks.
+    pub(super) fn has_groups(&self) -> bool {
+        self.forward.total() > self.variant().chunk().saturating_mul(self.variant().chunks())
     }
 
     /// Elements of a share's transforms, of the sums that it keeps, and of those that all shares keep together.

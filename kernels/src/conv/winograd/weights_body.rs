@@ -101,6 +101,8 @@ struct Chunk {
     len: usize,
     /// Whether to set the sums in place of adding to them.
     first: bool,
+    /// Groups of chunks before, whose sums are to be added up first; else 0.
+    group: usize,
     /// The position.
     at: [usize; 2],
 }
@@ -267,7 +269,9 @@ impl Body<'_> {
                     let at = (start + having.start) * LANES;
                     let (x, dy, len) = (x.wrapping_add(at), dy.wrapping_add(at), having.len());
                     let at = [share.rows.start + position / n, position % n];
-                    let chunk = Chunk { x, dy, m, len, first: g.first + start == 0, at };
+                    let (number, group) = ((g.first + start) / each, f.variant.chunks());
+                    let first = number.is_multiple_of(group);
+                    let chunk = Chunk { x, dy, m, len, first, group: if first { number / group } else { 0 }, at };
                     for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
                         let (dy, m) = (dy.wrapping_add(start * g.block), m.wrapping_add(start * unit.stream()));
                         let chunk = Chunk { dy, m, ..chunk };
@@ -316,7 +320,11 @@ impl Body<'_> {
     /// One register tile: `I` input channels, `J` vectors.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
-        let Chunk { x, dy, m, len, first, .. } = chunk;
+        let Chunk { x, dy, m, len, first, group, .. } = chunk;
+        if group > 0 {
+            // SAFETY: the caller's promise; there is room for the sums of the groups before.
+            unsafe { self.carry::<S, I, J>(s, unit, m, group == 1) };
+        }
         let mut rows = [x; I];
         for (i, x) in rows.iter_mut().enumerate() {
             *x = x.wrapping_add(i);
@@ -331,6 +339,17 @@ impl Body<'_> {
             let run = Run { x: 0, w: 0, len };
             let acc = accumulate::<S, I, J>(s, &rows, LANES, [run], dy, self.geometry.block, Ahead::NONE);
             add_lines::<S, I, J>(s, &acc, m, unit.stream(), first);
+        }
+    }
+    /// Adds the sums of a group of chunks to those of the groups before, or sets these.
+    #[inline(always)]
+    unsafe fn carry<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, m: *mut f32, sets: bool) {
+        for at in (0..I).flat_map(|i| (0..J).map(move |j| (i, j))).map(|(i, j)| j * unit.stream() + i * LANES) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (sum, total) = (s.load(m.add(at)), m.add(at + self.plan.before()));
+                s.store(total, if sets { sum } else { s.add(s.load(total), sum) });
+            }
         }
     }
 }

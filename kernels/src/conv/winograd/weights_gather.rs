@@ -60,6 +60,13 @@ impl Body<'_> {
         let mut lines = [[0.0f32; LANES]; LANES * TAPS];
         for j in outs {
             let out = unit.outs.start + j;
+            if self.plan.has_groups() {
+                for at in (0..N * N).flat_map(|p| (0..unit.stream()).step_by(LANES).map(move |i| (p, i))) {
+                    let m = self.m.wrapping_add(at.0 * unit.plane() + j * unit.stream() + at.1);
+                    // SAFETY: the caller's promise; the sums of the groups before lie behind those of all positions.
+                    unsafe { s.store(m, s.add(s.load(m.add(self.plan.before())), s.load(m))) };
+                }
+            }
             for i in (0..unit.ins.len()).step_by(inputs.phases()) {
                 let block = (unit.ins.start + i) / inputs.phases();
                 let lanes = LANES.min(ic - block * LANES);

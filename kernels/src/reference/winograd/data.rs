@@ -33,11 +33,12 @@ pub fn reversed(s: &ConvShape) -> Option<ConvShape> {
 pub fn check_data(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     check(variant, s)?;
     let why = "cannot be served by Winograd: the gradient's padding would be negative";
-    match variant.stride() {
-        1 if reversed(s).is_none() => Err(Error::Shape { what: "pad_top", value: s.pad_top, why }),
-        2 if s.pad_top >= s.kh => Err(Error::Shape { what: "pad_top", value: s.pad_top, why }),
-        2 if s.pad_left >= s.kw => Err(Error::Shape { what: "pad_left", value: s.pad_left, why }),
-        _ => Ok(()),
+    let edges = [("pad_top", s.pad_top, s.kh), ("pad_left", s.pad_left, s.kw)];
+    let far = [("pad_bottom", s.pad_bottom, s.kh), ("pad_right", s.pad_right, s.kw)];
+    let far = &far[..if variant.stride() == 1 { 2 } else { 0 }];
+    match edges.iter().chain(far).find(|(_, pad, kernel)| pad >= kernel) {
+        Some(&(what, value, _)) => Err(Error::Shape { what, value, why }),
+        None => Ok(()),
     }
 }
 
@@ -74,13 +75,13 @@ pub struct Interleaved {
     pub pad: usize,
     /// The row that phase 0 computes first: 0 or 1.
     pub first: usize,
-    /// Rows that a phase computes, if one of them lies outside.
+    /// Rows that a phase computes, some of which may lie outside.
     pub len: usize,
 }
 
 impl Interleaved {
-    /// Of an axis of so many pixels, for a kernel of `k` and padding of less.
-    pub fn new(size: usize, k: usize, pad: usize) -> Interleaved {
+    /// Of an axis of so many pixels, one at least, for a kernel of `k` and padding of less.
+    pub(crate) fn new(size: usize, k: usize, pad: usize) -> Interleaved {
         let zeros = k - 1 - pad;
         let first = zeros % 2;
         Interleaved { pad: zeros / 2, first, len: (size - first) / 2 + 1 }

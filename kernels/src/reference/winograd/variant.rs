@@ -38,7 +38,7 @@ pub enum Variant {
     /// F(4×4, 5×5) with stride 2: 121 products where the direct sum takes 400.
     F4x5S2,
     /// F(4×4, 7×7) with stride 2: 169 products where the direct sum takes 784. Its kernels are those of first layers: few
-    /// channels of an NCHW image.
+    /// channels of an NCHW image; the gradient of the input takes any.
     F4x7S2,
 }
 
@@ -117,6 +117,15 @@ impl Variant {
         match self {
             Variant::F4x7S2 => 32,
             _ => 128,
+        }
+    }
+
+    /// Chunks whose sums are added in order before they are added to those of others, a constant of the format: first layers have
+    /// so many tiles that one sum of all chunks would round more than the products.
+    pub const fn chunks(self) -> usize {
+        match self {
+            Variant::F4x7S2 => 64,
+            _ => usize::MAX,
         }
     }
 

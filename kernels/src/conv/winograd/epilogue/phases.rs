@@ -56,7 +56,7 @@ impl Epilogue<'_> {
                         let v = if self.valid == LANES { y[i][j] } else { r.select(valid, y[i][j], r.zero()) };
                         match is_apart {
                             true => r.store(room.ptr().add((i * M + j) * LANES + lane), v),
-                            false => r.put(to.add(i * line + j * STEP * LANES + lane), v, streams),
+                            false => r.put(to.wrapping_add(i * line + j * STEP * LANES + lane), v, streams),
                         }
                     }
                 }
@@ -68,7 +68,7 @@ impl Epilogue<'_> {
                     // SAFETY: the caller's promise; the call's outputs are whole lines.
                     unsafe {
                         let v = s.load(room.ptr().add((i * M + j) * LANES));
-                        s.stream(to.add(i * line + j * STEP * LANES), v);
+                        s.stream(to.wrapping_add(i * line + j * STEP * LANES), v);
                     }
                 }
             }
