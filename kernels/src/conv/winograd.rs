@@ -243,7 +243,7 @@ impl Winograd {
         self.packed_len() > FARTHEST
     }
 
-    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`; see [`Interleave`] for those of a strided gradient.
+    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`; see `interleave.rs` for those of a strided gradient.
     pub fn packed_len(&self) -> usize {
         self.groups.saturating_mul(self.group_packed_len())
     }

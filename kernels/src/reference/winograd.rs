@@ -32,8 +32,8 @@
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
 //! where its rows are fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the
 //! last column where its columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are
-//! added in order, groups of [`Variant::chunks`] first. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With stride 2 it is that of each phase's taps, from all
-//! positions.
+//! added in order, groups of [`Variant::chunks`] first. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With
+//! stride 2 it is that of each phase's taps, from all positions.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]

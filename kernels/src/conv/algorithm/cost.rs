@@ -10,7 +10,7 @@ use crate::{ConvShape, LANES, blocks};
 /// four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct with stride 1.
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
-/// What [`Algorithm::Auto`] takes: the algorithm of least cost, by a model of one image on one thread that
+/// What `Auto` takes: the algorithm of least cost, by a model of one image on one thread that
 /// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that
 /// is taken which is cheapest but for reading the weights, which the images of a batch share.
 pub(super) fn auto(s: &ConvShape) -> Option<Variant> {

@@ -6,7 +6,8 @@ use crate::reference::conv::CHUNK;
 use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
 
-/// Tiles and vectors of the register tile for a single block of outputs, and for weights that come from farthest: fewer streams and fewer turns over each of them
+/// Tiles and vectors of the register tile for a single block of outputs, and for weights that come from farthest: fewer
+/// streams and fewer turns over each of them
 /// than with [`ROWS`] by four, so that they can be asked for just ahead of time.
 pub(super) const TALL: usize = 14;
 const FEW: usize = 2;

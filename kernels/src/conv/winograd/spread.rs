@@ -176,8 +176,8 @@ pub(super) fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize,
     (start, (-start).clamp(0, end as isize) as usize..end)
 }
 
-/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows are `row` elements
-/// apart, neighbours in a row `P` pixels.
+/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows
+/// are `row` elements apart, neighbours in a row `P` pixels.
 ///
 /// # Safety
 /// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,

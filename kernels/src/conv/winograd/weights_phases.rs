@@ -173,8 +173,8 @@ impl Source<'_> {
         }
     }
 
-    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows: the lanes that a pixel has beyond its channels
-    /// are zero and give way to the next phase.
+    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows: the lanes that a pixel has
+    /// beyond its channels are zero and give way to the next phase.
     #[inline(always)]
     fn bring_pixels<S: Simd, const A: usize>(
         &self,
