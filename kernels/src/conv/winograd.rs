@@ -49,7 +49,7 @@ const PANEL: usize = 4;
 const TILES: Range<usize> = 24..72;
 /// Elements of the transformed inputs and products that a block should have, down to the fewest tiles, where the second cache holds
 /// the weights beside them ([`Winograd::is_near`]) and to read them often costs little: 480 KiB. 64 channels took up to a ninth
-/// longer with the most tiles, with stride 2 a twentieth (Granite Rapids).
+/// longer with the most tiles (Granite Rapids).
 const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
@@ -59,10 +59,10 @@ const READ: usize = 8;
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
 const UNCACHED: usize = 1 << 23;
-/// Elements of packed weights beyond which they are asked for ahead of time: 2 MiB. The second cache does not hold them beside
+/// Elements of packed weights beyond which they are asked for ahead of time: 1 MiB. The second cache does not hold them beside
 /// the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took up to a
-/// fifth longer without.
-const FAR: usize = 1 << 19;
+/// fifth longer without. Where it has 2 MiB (Granite Rapids), weights of 1 to 2 MiB gain 2 to 9 %.
+const FAR: usize = 1 << 18;
 /// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
 const FARTHEST: usize = 3 << 20;
 /// Blocks a thread from which on it does not matter whether threads get equally many.
@@ -220,12 +220,9 @@ impl Winograd {
         self.input.n * rows * cols
     }
 
-    /// Whether a group's weights are few enough for the second cache that small blocks pay: half of it, with stride 2 three quarters.
-    /// Chosen by measurement where it has 2 MiB: with stride 2 64 channels, 1.3 MiB, gain a twentieth, as many bytes of 96 with stride 1
-    /// lose one.
+    /// Whether a group's weights are few enough for the second cache that small blocks pay: half of it.
     fn is_near(&self) -> bool {
-        let quarters = if self.variant.stride() > 1 { 3 } else { 2 };
-        self.group_packed_len() <= processor().second_cache / 4 * quarters / size_of::<f32>()
+        self.group_packed_len() <= processor().second_cache / 2 / size_of::<f32>()
     }
 
     /// Whether a group's weights come from memory each time that they are used.
