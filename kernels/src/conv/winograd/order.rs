@@ -31,15 +31,24 @@ impl Iterator for Places {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Place> {
+        Some(self.neighbours(1).0)
+    }
+}
+
+impl Places {
+    /// The next tile, and how many of a row it begins, so many at most, 1 at least: all these are taken.
+    #[inline(always)]
+    pub fn neighbours(&mut self, most: usize) -> (Place, usize) {
         let place = self.next;
-        self.next.col += 1;
+        let count = most.min(self.cols.end - place.col);
+        self.next.col += count;
         if self.next.col == self.cols.end {
             (self.next.row, self.next.col) = (place.row + 1, self.cols.start);
             if self.next.row == self.rows.end {
                 (self.next.image, self.next.row) = (place.image + self.step, self.rows.start);
             }
         }
-        Some(place)
+        (place, count)
     }
 }
 

@@ -137,7 +137,8 @@ impl Source<'_> {
         }
     }
 
-    /// The same of all phases of up to four channels, which are brought together in the lanes.
+    /// The same of all phases of up to four channels, which are brought together in the lanes: pixels of several neighbouring tiles at
+    /// a time, most of which they share.
     ///
     /// # Safety
     /// As [`Source::spread_phase`].
@@ -147,97 +148,109 @@ impl Source<'_> {
         s: S,
         g: &Geometry,
         m: usize,
-        places: Places,
+        mut places: Places,
         Spread { rows: wanted, v, tiles }: Spread,
     ) {
-        let (d, step, blocked) = (&self.dims, STEP * m, self.layout == Layout::Blocked);
+        let (d, blocked) = (&self.dims, self.layout == Layout::Blocked);
         let image = self.layout.len(&Dims { n: 1, ..*d });
         // What is stored last of a pixel reaches into the next one.
-        let mut lanes = [[0.0f32; LANES]; WIDEST * WIDEST + 1];
-        for (tile, place) in tiles.zip(places) {
+        let mut lanes = [[0.0f32; LANES]; WIDEST * LANES + 1];
+        let mut tile = tiles.start;
+        while tile < tiles.end {
+            let (place, count) = places.neighbours((tiles.end - tile).min((LANES - A) / m + 1));
             let x = &self.x[place.image * image..][..image];
-            let (top, left) = (place.row * step, place.col * step);
+            let (top, left) = (place.row * STEP * m, (place.col * STEP * m) as isize - self.pad_left as isize);
             for r in 0..A {
                 let rows = [0, 1].map(|phase| (top + STEP * r + phase).checked_sub(self.pad_top).filter(|&y| y < d.h));
-                let line = &mut lanes[r * A..];
+                let line = &mut lanes[r * LANES..=(r + 1) * LANES];
                 match blocked {
-                    true => self.bring_pixels::<S, A>(s, x, rows, left, line),
-                    false => self.bring_planes::<S, A>(s, x, rows, left, line),
+                    true => self.bring_pixels(s, x, rows, left, &mut line[..=(count - 1) * m + A]),
+                    false => self.bring_planes(s, x, rows, left, line),
                 }
             }
-            let to = v.wrapping_add(tile * LANES);
-            // SAFETY: the caller's promise.
-            unsafe {
-                spread_parts::<S, T, A, A, 1>(s, lanes.as_ptr().cast(), A * LANES, to, g.position, wanted.clone())
-            };
+            for i in 0..count {
+                let (from, to) = (lanes[i * m..].as_ptr().cast(), v.wrapping_add((tile + i) * LANES));
+                // SAFETY: the caller's promise; `A` pixels of each row from the tile's first on.
+                unsafe { spread_parts::<S, T, A, A, 1>(s, from, LANES * LANES, to, g.position, wanted.clone()) };
+            }
+            tile += count;
         }
     }
 
-    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows: the lanes that a pixel has
-    /// beyond its channels are zero and give way to the next phase.
+    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows, one pixel less than the line has
+    /// room for: the lanes that a pixel has beyond its channels are zero and give way to the next phase.
     #[inline(always)]
-    fn bring_pixels<S: Simd, const A: usize>(
+    fn bring_pixels<S: Simd>(
         &self,
         s: S,
         x: &[f32],
         rows: [Option<usize>; STEP],
-        left: usize,
+        left: isize,
         line: &mut [[f32; LANES]],
     ) {
         let (d, x) = (&self.dims, x.as_chunks::<LANES>().0);
-        let line = &mut line.as_flattened_mut()[..(A + 1) * LANES];
-        for col in 0..STEP * A {
-            let inside = (left + col).checked_sub(self.pad_left).filter(|&col| col < d.w);
+        let rows = rows.map(|row| row.map_or(&[][..], |row| &x[row * d.w..][..d.w]));
+        let pixels = line.len() - 1;
+        let line = line.as_flattened_mut();
+        for (i, col) in (left..).take(STEP * pixels).enumerate() {
             for (phase, row) in rows.iter().enumerate() {
-                let v = inside.zip(*row).map_or(s.zero(), |(col, row)| s.vector(&x[row * d.w + col]));
-                let to = &mut line[col / STEP * LANES + (col % STEP * STEP + phase) * d.c..][..LANES];
+                // None has a column before the first, which as a number is beyond the last.
+                let v = match row.get(col as usize) {
+                    Some(pixel) => s.vector(pixel),
+                    None => s.zero(),
+                };
+                let to = &mut line[i / STEP * LANES + (i % STEP * STEP + phase) * d.c..][..LANES];
                 // SAFETY: as many elements as the slice has.
                 unsafe { s.store(to.as_mut_ptr(), v) };
             }
         }
     }
 
-    /// The same of an image of planes: the rows of all channels, and once more from a column further on, exchanged.
+    /// The same of an image of planes, 16 pixels: rows of all channels at a phase of columns are exchanged with columns. Of
+    /// 32 columns a phase's first eight lie where a row's even ones are, its others at the odd ones.
     #[inline(always)]
-    fn bring_planes<S: Simd, const A: usize>(
+    fn bring_planes<S: Simd>(
         &self,
         s: S,
         x: &[f32],
         rows: [Option<usize>; STEP],
-        left: usize,
+        left: isize,
         line: &mut [[f32; LANES]],
     ) {
-        let d = &self.dims;
-        let start = left as isize - self.pad_left as isize;
+        const ODD: [f32; LANES] = [0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1., 0., 1.];
+        let (d, is_odd) = (&self.dims, s.gt(s.vector(&ODD), s.zero()));
+        let mut edge = [0.0; STEP * LANES];
         let mut lines = [s.zero(); LANES];
         for (phase, row) in rows.iter().enumerate() {
             let Some(row) = row else { continue };
             for c in 0..d.c {
-                let from = &x[c * d.plane() + row * d.w..][..d.w];
+                let from = window(&x[c * d.plane() + row * d.w..][..d.w], left, &mut edge);
                 for col in 0..STEP {
-                    lines[(col * STEP + phase) * d.c + c] = window(s, from, start + col as isize);
+                    // SAFETY: the last element that is read is the window's last but one, or its last.
+                    let [even, odd] = [col, col + LANES - 1].map(|at| unsafe { s.load(from.as_ptr().add(at)) });
+                    lines[(col * STEP + phase) * d.c + c] = s.select(is_odd, odd, even);
                 }
             }
         }
         s.transpose(&mut lines);
-        for (i, pixel) in line.iter_mut().enumerate().take(A) {
-            s.write(pixel, lines[STEP * i]);
+        for (i, &pixel) in lines.iter().enumerate() {
+            s.write(&mut line[i % STEP * LANES / STEP + i / STEP], pixel);
         }
     }
 }
 
-/// 16 neighbours of a line from an element on, which may lie outside; zeros there.
+/// 32 neighbours of a line from an element on, which may lie outside; zeros there, and room for them.
 #[inline(always)]
-fn window<S: Simd>(s: S, line: &[f32], start: isize) -> S::V {
-    match line.get(start.max(0) as usize..) {
-        // SAFETY: as many elements as there are.
-        Some(from) if start >= 0 => unsafe { s.load_first(from.as_ptr(), from.len().min(LANES)) },
-        Some(from) => {
-            let mut inside = [0.0; LANES];
-            let skipped = (-start).min(LANES as isize) as usize;
-            inside[skipped..].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            s.vector(&inside)
-        }
-        None => s.zero(),
+fn window<'a>(line: &'a [f32], start: isize, edge: &'a mut [f32; STEP * LANES]) -> &'a [f32; STEP * LANES] {
+    let inside = usize::try_from(start).ok().and_then(|start| line.get(start..)?.first_chunk());
+    if let Some(inside) = inside {
+        return inside;
     }
+    *edge = [0.0; STEP * LANES];
+    let skipped = usize::try_from(-start).unwrap_or(0).min(edge.len());
+    let inside = line.get(usize::try_from(start).unwrap_or(0)..).unwrap_or_default();
+    for (to, from) in edge[skipped..].iter_mut().zip(inside) {
+        *to = *from;
+    }
+    edge
 }
