@@ -8,6 +8,7 @@ mod textbook;
 use common::random;
 use criterion::{Criterion, Throughput};
 use rectify_kernels::conv::{self, Epilogue};
+use rectify_kernels::elementwise::Rates;
 use rectify_kernels::linear::{self, LinearShape};
 use rectify_kernels::{Buffer, ConvShape, Isa, layout};
 use textbook::{Matrix, assert_close, gemm};
@@ -20,6 +21,7 @@ fn main() {
         linear_forward(c, isa, &linear);
         linear_backward_data(c, isa, &linear);
         linear_backward_weights(c, isa, &linear);
+        linear_backward_step(c, isa, &LinearShape { n: 16, c: 4096, h: 1, w: 1, outputs: 4096 });
     });
 }
 
@@ -106,4 +108,29 @@ fn linear_backward_weights(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
     group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace)));
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
+}
+
+/// Both gradients and the step in one walk over the weights, beside one pass after the other.
+fn linear_backward_step(c: &mut Criterion, isa: Isa, s: &LinearShape) {
+    let data = linear::BackwardData::new(isa, s).unwrap();
+    let weights = linear::BackwardWeights::new(isa, s).unwrap();
+    let both = linear::BackwardStep::new(isa, s).unwrap();
+    let (x, dy) = (random(0, s.input().blocked_len()), random(2, s.output().blocked_len()));
+    let (mut w, mut velocity) = (random(1, s.weight_len()), Buffer::zeroed(s.weight_len()));
+    let mut dx = Buffer::zeroed(s.input().blocked_len());
+    let len = data.workspace_len(1).max(weights.workspace_len(1)).max(both.workspace_len(1));
+    let mut workspace = Buffer::zeroed(len);
+    let rates = Rates { lr: 1e-6, momentum: 0.9, weight_decay: 0.0 };
+
+    let mut group = c.benchmark_group(format!("gemm/linear backward step {}x{}x{}", s.n, s.outputs, s.c));
+    group.throughput(Throughput::Elements(4 * (s.n * s.weight_len()) as u64));
+    group.bench_function("together", |b| {
+        b.iter(|| both.run(&x, &dy, &mut w, &mut velocity, rates, &mut dx, &mut workspace));
+    });
+    group.bench_function("one after the other", |b| {
+        b.iter(|| {
+            data.run(&dy, &w, &mut dx, &mut workspace)?;
+            weights.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace)
+        });
+    });
 }

@@ -1,6 +1,7 @@
 //! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor, and
 //! all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these layers do: a
-//! training step reads the weights three times, the last time to update them and their momentum ([`BackwardWeights::step`]).
+//! training step reads the weights twice, the second time for the gradient with respect to the input and to update them and their
+//! momentum ([`BackwardStep`]).
 //!
 //! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
 //! convolution of one pixel. An input of more than a pixel is flattened into the workspace first. What of the batch a tile
@@ -8,12 +9,14 @@
 //! many nets, and the first level would find them all in the same places.
 
 mod backward_data;
+mod backward_step;
 mod backward_weights;
 mod forward;
 #[cfg(test)]
 mod tests;
 
 pub use backward_data::BackwardData;
+pub use backward_step::BackwardStep;
 pub use backward_weights::BackwardWeights;
 pub use forward::Forward;
 
@@ -127,7 +130,7 @@ impl LinearShape {
     }
 }
 
-/// What the three plans have in common.
+/// What the plans of one pass have in common.
 macro_rules! common {
     ($name:ident) => {
         impl $name {

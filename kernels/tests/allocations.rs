@@ -175,6 +175,12 @@ fn fully_connected(isa: Isa, s: &LinearShape) {
     let (mut w, mut velocity) = (w, dw.clone());
     let rates = Rates { lr: 0.1, momentum: 0.9, weight_decay: 1e-3 };
     check("linear step", isa, || plan.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace).unwrap());
+
+    let plan = linear::BackwardStep::new(isa, s).unwrap();
+    let mut workspace = vec![0.0; plan.workspace_len(threads)];
+    check("linear backward step", isa, || {
+        plan.run(&x, &dy, &mut w, &mut velocity, rates, &mut dx, &mut workspace).unwrap();
+    });
 }
 
 fn rectifier(isa: Isa, d: Dims) {

@@ -31,6 +31,8 @@ macro_rules! both {
 struct Backward {
     data: Either<conv::BackwardData, linear::BackwardData>,
     weights: Either<conv::BackwardWeights, linear::BackwardWeights>,
+    /// Both at once, of a fully connected layer.
+    step: Option<linear::BackwardStep>,
     /// What the activation was given; empty without one.
     pre: Buffer,
 }
@@ -135,7 +137,7 @@ impl Affine {
                 let forward = Either::Conv(conv::Forward::new(isa, &shape, &options)?);
                 let backward = if training {
                     let data = Either::Conv(conv::BackwardData::new(isa, &shape, &options)?);
-                    Some((data, Either::Conv(conv::BackwardWeights::new(isa, &shape, &options)?)))
+                    Some((data, Either::Conv(conv::BackwardWeights::new(isa, &shape, &options)?), None))
                 } else {
                     None
                 };
@@ -147,7 +149,8 @@ impl Affine {
                 let forward = Either::Linear(linear::Forward::new(isa, &shape)?);
                 let backward = if training {
                     let data = Either::Linear(linear::BackwardData::new(isa, &shape)?);
-                    Some((data, Either::Linear(linear::BackwardWeights::new(isa, &shape)?)))
+                    let weights = Either::Linear(linear::BackwardWeights::new(isa, &shape)?);
+                    Some((data, weights, Some(linear::BackwardStep::new(isa, &shape)?)))
                 } else {
                     None
                 };
@@ -155,9 +158,9 @@ impl Affine {
             }
             _ => return Ok(None),
         };
-        let backward = backward.map(|(data, weights)| {
+        let backward = backward.map(|(data, weights, step)| {
             let pre = if activation == Activation::None { 0 } else { output.blocked_len() };
-            Backward { data, weights, pre: Buffer::zeroed(pre) }
+            Backward { data, weights, step, pre: Buffer::zeroed(pre) }
         });
         let learned = matches!(activation, Activation::Prelu { .. }).then_some(slopes);
         let fixed = if learned.is_some() { None } else { activation.slope().map(|slope| [slope]) };
@@ -181,7 +184,8 @@ impl Affine {
         let backward = self.backward.as_ref().map_or(0, |b| {
             let data = both!(&b.data, p => p.workspace_len(threads));
             let weights = both!(&b.weights, p => p.workspace_len(threads));
-            data.max(weights).max(prelu::workspace_len(self.output))
+            let step = b.step.as_ref().map_or(0, |p| p.workspace_len(threads));
+            data.max(weights).max(step).max(prelu::workspace_len(self.output))
         });
         forward.max(backward)
     }
@@ -308,7 +312,7 @@ impl Affine {
         gradients: &mut Gradients<'_>,
         x: &[f32],
         grad: &mut [f32],
-        dx: Option<&mut [f32]>,
+        mut dx: Option<&mut [f32]>,
         scratch: &mut Scratch,
         spent: &mut Spent,
     ) -> Result<(), Error> {
@@ -330,6 +334,10 @@ impl Affine {
             self.learned.zip(dslopes).map_or(Ok(()), |(at, dslopes)| gradients.take(isa, at, dslopes))
         })?;
         // The input's gradient is that of the weights as they were in the forward pass.
+        if let (Some(plan), Some(dx), Gradients::Apply(descent)) = (&b.step, &mut dx, &mut *gradients) {
+            let (weights, velocity, rates) = descent.at(first)?;
+            return spent.time(Pass::Weights, || plan.run(x, grad, weights, velocity, rates, dx, workspace));
+        }
         if let Some(dx) = dx {
             let weights = &gradients.parameters()[first].value;
             match &b.data {

@@ -7,9 +7,10 @@ use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks, layout};
 use std::ops::Range;
 
-/// Elements of the chains that a thread works on: 32 KiB.
-const CHAINS: usize = 1 << 13;
-/// Vectors of inputs that a thread works on at least: shorter stretches of a row are read slowly.
+/// Elements of a strip's chains: 256 KiB, a part of the second cache. Long stretches of a row come from memory faster than
+/// short ones: of 512 inputs each they took a seventh longer (16 images, Granite Rapids).
+const CHAINS: usize = 1 << 16;
+/// Vectors of inputs in a strip at least.
 const LEAST: usize = 16;
 /// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in registers.
 const OUTPUTS: usize = 8;
@@ -24,12 +25,13 @@ pub struct BackwardData {
 common!(BackwardData);
 
 impl BackwardData {
-    /// Vectors of inputs in a strip, the work of a task.
+    /// Vectors of inputs in a strip, the work of a task, at most.
     fn strip(&self) -> usize {
-        (CHAINS / (self.shape.n * LANES)).clamp(LEAST, 4 * LEAST)
+        (CHAINS / (self.shape.n * LANES)).max(LEAST).min(self.shape.inputs().div_ceil(LANES))
     }
 
-    fn scratch_len(&self) -> usize {
+    /// Elements of a strip's chains.
+    pub(super) fn scratch_len(&self) -> usize {
         self.strip() * LANES * self.shape.n
     }
 
@@ -52,81 +54,110 @@ impl BackwardData {
         let (flat, workspace) = workspace.split_at_mut(s.flat_len());
         let (gradients, scratch) = workspace.split_at_mut(dy.len());
         s.pack_gradients(dy, gradients);
+        let dy = &*gradients;
+        self.strips(flat, dx, scratch, self.scratch_len(), |columns, dx, chains| {
+            let weights = weights.as_ptr();
+            self.isa.dispatch(Strip { shape: s, dy, weights, outputs: 0..s.outputs, columns, dx, chains, asks: true });
+        })
+    }
+
+    /// Calls `strip(inputs, dx, scratch)` for all inputs, to each with `per_thread` elements of the scratch, which computes those of `dx`,
+    /// where this is given all images' inputs or, if it must be flattened, is `flat`. The lengths have been checked.
+    pub(super) fn strips(
+        &self,
+        flat: &mut [f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+        per_thread: usize,
+        strip: impl Fn(Range<usize>, Target, &mut [f32]) + Sync,
+    ) -> Result<(), Error> {
+        let s = &self.shape;
         let stride = if s.is_flat() { blocks(s.c) * LANES } else { s.inputs() };
         let to = if s.is_flat() { &mut *dx } else { &mut flat[..s.n * s.inputs()] };
         if stride > s.inputs() {
             to.chunks_mut(stride).for_each(|image| image[s.inputs()..].fill(0.0));
         }
-        let (dy, to, vectors) = (&*gradients, Shared::new(to), s.inputs().div_ceil(LANES));
-        let threads = rayon::current_num_threads();
-        let strip = self.strip().min(vectors.div_ceil(threads)).max(1);
-        for_each_task(vectors.div_ceil(strip), scratch, self.scratch_len(), |task, chains| {
-            let columns = task * strip * LANES..s.inputs().min((task + 1) * strip * LANES);
-            self.isa.dispatch(Strip { shape: s, dy, weights, columns, dx: to, stride, chains });
+        let (to, vectors) = (Target { dx: Shared::new(to), stride }, s.inputs().div_ceil(LANES));
+        // As many for each thread.
+        let count = vectors.div_ceil(self.strip()).next_multiple_of(rayon::current_num_threads());
+        let len = vectors.div_ceil(count);
+        for_each_task(vectors.div_ceil(len), scratch, per_thread, |task, scratch| {
+            strip(task * len * LANES..s.inputs().min((task + 1) * len * LANES), to, scratch);
         });
         if s.is_flat() { Ok(()) } else { layout::nchw_to_blocked(self.isa, s.input(), &flat[..s.n * s.inputs()], dx) }
     }
 }
 
-/// Some inputs of all images.
-struct Strip<'a> {
-    shape: &'a LinearShape,
-    /// `[block][image][lane]`.
-    dy: &'a [f32],
-    weights: &'a [f32],
-    columns: Range<usize>,
+/// The inputs' gradients of all images, and the distance of images.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
     dx: Shared,
     stride: usize,
-    /// `[vector][image][lane]`.
-    chains: &'a mut [f32],
+}
+
+/// What some outputs give to some inputs of all images: outputs from a whole block on, after all before them.
+pub(super) struct Strip<'a> {
+    pub shape: &'a LinearShape,
+    /// `[block][image][lane]`.
+    pub dy: &'a [f32],
+    /// Those of the shape.
+    pub weights: *const f32,
+    pub outputs: Range<usize>,
+    pub columns: Range<usize>,
+    pub dx: Target,
+    /// `[vector][image][lane]`, which stay from outputs to outputs.
+    pub chains: &'a mut [f32],
+    /// Whether to ask for the weights of the outputs that come.
+    pub asks: bool,
 }
 
 impl Kernel for Strip<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let LinearShape { n, outputs, .. } = *self.shape;
-        for first in (0..outputs).step_by(CHUNK) {
-            let end = outputs.min(first + CHUNK);
-            let mut output = first;
-            while output < end {
-                let most = if S::TILE_VECTORS >= 4 { OUTPUTS } else { FEW_OUTPUTS };
-                let height = if end - output >= most { most } else { 1 };
-                match height {
-                    FEW_OUTPUTS => self.outputs::<S, FEW_OUTPUTS>(s, output, output == first),
-                    OUTPUTS => self.outputs::<S, OUTPUTS>(s, output, output == first),
-                    _ => self.outputs::<S, 1>(s, output, output == first),
-                }
-                output += height;
+        let Range { start: mut output, end } = self.outputs;
+        while output < end {
+            let most = if S::TILE_VECTORS >= 4 { OUTPUTS } else { FEW_OUTPUTS };
+            let height = if end - output >= most { most } else { 1 };
+            match height {
+                FEW_OUTPUTS => self.outputs::<S, FEW_OUTPUTS>(s, output),
+                OUTPUTS => self.outputs::<S, OUTPUTS>(s, output),
+                _ => self.outputs::<S, 1>(s, output),
             }
-            for (vector, chains) in self.chains.chunks(n * LANES).enumerate() {
-                let column = self.columns.start + vector * LANES;
-                if column >= self.columns.end {
-                    break;
-                }
-                let lanes = LANES.min(self.columns.end - column);
-                for (image, chain) in chains.as_chunks::<LANES>().0.iter().enumerate() {
-                    // SAFETY: `lanes` inputs of an image of `dx`, whose length `run` has checked; this task alone writes
-                    // its columns.
-                    unsafe {
-                        let to = self.dx.ptr().add(image * self.stride + column);
-                        let sum = match first {
-                            0 => s.vector(chain),
-                            _ => s.add(s.load_first(to, lanes), s.vector(chain)),
-                        };
-                        s.store_first(to, sum, lanes);
-                    }
-                }
+            output += height;
+            if output.is_multiple_of(CHUNK) || output == self.shape.outputs {
+                self.add(s, output <= CHUNK);
             }
         }
     }
 }
 
 impl Strip<'_> {
+    /// Adds the chains to the sums, or makes them the first.
+    #[inline(always)]
+    fn add<S: Simd>(&mut self, s: S, is_first: bool) {
+        let chains = self.chains.chunks(self.shape.n * LANES);
+        for (column, chains) in self.columns.clone().step_by(LANES).zip(chains) {
+            let lanes = LANES.min(self.columns.end - column);
+            for (image, chain) in chains.as_chunks::<LANES>().0.iter().enumerate() {
+                // SAFETY: `lanes` inputs of an image of `dx`, whose length `run` has checked; this task alone writes
+                // its columns.
+                unsafe {
+                    let to = self.dx.dx.ptr().add(image * self.dx.stride + column);
+                    let sum = match is_first {
+                        true => s.vector(chain),
+                        false => s.add(s.load_first(to, lanes), s.vector(chain)),
+                    };
+                    s.store_first(to, sum, lanes);
+                }
+            }
+        }
+    }
+
     /// Takes `R` outputs into the chains of all columns and images.
     #[inline(always)]
-    fn outputs<S: Simd, const R: usize>(&mut self, s: S, output: usize, is_first: bool) {
-        let (n, inputs) = (self.shape.n, self.shape.inputs());
+    fn outputs<S: Simd, const R: usize>(&mut self, s: S, output: usize) {
+        let (n, inputs, is_first) = (self.shape.n, self.shape.inputs(), output.is_multiple_of(CHUNK));
         let dy = self.dy[output / LANES * n * LANES + output % LANES..].as_ptr();
         for (column, chains) in self.columns.clone().step_by(LANES).zip(self.chains.chunks_mut(n * LANES)) {
             let lanes = LANES.min(self.columns.end - column);
@@ -134,8 +165,10 @@ impl Strip<'_> {
             for (r, w) in w.iter_mut().enumerate() {
                 // SAFETY: `lanes` weights of an output of the shape, whose length `run` has checked.
                 unsafe {
-                    let from = self.weights.as_ptr().add((output + r) * inputs + column);
-                    s.prefetch_far(from.wrapping_add(R * inputs));
+                    let from = self.weights.add((output + r) * inputs + column);
+                    if self.asks {
+                        s.prefetch_far(from.wrapping_add(R * inputs));
+                    }
                     *w = if lanes == LANES { s.load(from) } else { s.load_first(from, lanes) };
                 }
             }

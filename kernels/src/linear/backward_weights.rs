@@ -7,6 +7,7 @@ use crate::reference::conv::GROUP;
 use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
+use std::ops::Range;
 
 /// Inputs that all outputs of a block take before the next ones: 2 KiB of each row, packed side by side.
 const INPUTS: usize = CHUNK;
@@ -23,19 +24,16 @@ common!(BackwardWeights);
 
 /// What becomes of the gradient.
 #[derive(Clone, Copy)]
-enum Target {
+pub(super) enum Target {
     Store(Shared),
     Step { weights: Shared, velocity: Shared, rates: Rates },
 }
 
 impl BackwardWeights {
-    /// Sums of groups of images that wait for their neighbours, at most.
-    fn depth(&self) -> usize {
-        self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 1
-    }
-
-    fn scratch_len(&self) -> usize {
-        self.depth() * TILE * TILE * LANES
+    /// Elements of the sums of groups of images that wait for their neighbours.
+    pub(super) fn scratch_len(&self) -> usize {
+        let depth = self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 1;
+        depth * TILE * TILE * LANES
     }
 
     /// Elements of the workspace with that many threads; with less than the passes find, they use fewer.
@@ -87,33 +85,36 @@ impl BackwardWeights {
         s.pack_gradients(dy, gradients);
         let (x, dy) = (&*packed, &*gradients);
         for_each_task(blocks(s.outputs), scratch, self.scratch_len(), |block, waiting| {
-            self.isa.dispatch(Block { shape: s, x, dy, block, target, waiting });
+            self.isa.dispatch(Block { shape: s, x, dy, block, inputs: 0..s.inputs(), target, ahead: INPUTS, waiting });
         });
         Ok(())
     }
 }
 
-/// The weights of a block of up to sixteen outputs.
-struct Block<'a> {
-    shape: &'a LinearShape,
+/// The weights of some inputs to a block of up to sixteen outputs.
+pub(super) struct Block<'a> {
+    pub shape: &'a LinearShape,
     /// `[chunk][image][STRIDE]`.
-    x: &'a [f32],
+    pub x: &'a [f32],
     /// `[block][image][lane]`.
-    dy: &'a [f32],
-    block: usize,
-    target: Target,
-    waiting: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub block: usize,
+    pub inputs: Range<usize>,
+    pub target: Target,
+    /// How many elements further on the target's next lie.
+    pub ahead: usize,
+    pub waiting: &'a mut [f32],
 }
 
 impl Kernel for Block<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let inputs = self.shape.inputs();
+        let Range { start: mut first, end: inputs } = self.inputs;
         let end = self.shape.outputs.min((self.block + 1) * LANES);
         let most = if S::TILE_VECTORS >= TILE { TILE } else { 2 };
-        for first in (0..inputs).step_by(INPUTS) {
-            let last = inputs.min(first + INPUTS);
+        while first < inputs {
+            let last = inputs.min((first / INPUTS + 1) * INPUTS);
             let mut output = self.block * LANES;
             while output < end {
                 let height = if end - output >= most { most } else { 1 };
@@ -137,6 +138,7 @@ impl Kernel for Block<'_> {
                 }
                 output += height;
             }
+            first = last;
         }
     }
 }
@@ -160,7 +162,7 @@ impl Block<'_> {
             let mut acc = [[s.zero(); J]; I];
             for image in first..n.min(first + GROUP) {
                 for line in image * per_image..(I * J).min((image + 1) * per_image) {
-                    self.target.fetch(s, (output + line / J) * inputs + input + line % J * LANES + INPUTS);
+                    self.target.fetch(s, (output + line / J) * inputs + input + line % J * LANES + self.ahead);
                 }
                 // SAFETY: an image's inputs and output gradients, by the caller's promise.
                 unsafe {

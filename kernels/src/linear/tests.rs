@@ -62,6 +62,15 @@ fn check_bits(s: &LinearShape, seed: u64, special: bool) -> Result<(), String> {
         sgd_step(isa, &mut want_w, &dw, &mut want_v, rates).unwrap();
         plan.step(&x, &dy, &mut got_w, &mut got_v, rates, &mut workspace).unwrap();
         same_bits(&got_v, &want_v)?;
+        same_bits(&got_w, &want_w)?;
+
+        let plan = BackwardStep::new(isa, s).unwrap();
+        let mut workspace = vec![f32::NAN; plan.workspace_len(threads)];
+        let (mut got_w, mut got_v) = (w.clone(), numbers(seed + 5, w.len(), special));
+        let mut got = vec![f32::NAN; x.len()];
+        plan.run(&x, &dy, &mut got_w, &mut got_v, rates, &mut got, &mut workspace).unwrap();
+        same_bits(&got, &dx)?;
+        same_bits(&got_v, &want_v)?;
         same_bits(&got_w, &want_w)
     })
 }
@@ -105,6 +114,8 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         (16, 1040, 147),
         (14, 512, 33),
         (35, 545, 130),
+        // Several strips a thread.
+        (128, 1100, 18),
     ] {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
@@ -151,4 +162,20 @@ fn bad_input_is_refused() {
     assert!(step(&mut w.clone(), &mut [0.0; 3], good).is_err());
     let e = step(&mut w.clone(), &mut w.clone(), Rates { momentum: f32::INFINITY, ..good });
     assert!(matches!(e, Err(Error::Value { what: "momentum", .. })));
+    let plan = BackwardStep::new(Isa::Portable, &s).unwrap();
+    let len = plan.workspace_len(1);
+    let mut step = |lens: [usize; 6], rates| {
+        let [x, dy, mut w, mut v, mut dx, mut workspace] = lens.map(|len| vec![1.0; len]);
+        let done = plan.run(&x, &dy, &mut w, &mut v, rates, &mut dx, &mut workspace);
+        (done, w.iter().all(|&w| w == 1.0))
+    };
+    let lens = [x.len(), 32, 60, 60, x.len(), len];
+    assert!(matches!(step(lens, good), (Ok(()), false)));
+    for (i, what) in ["x", "dy", "weights", "velocity", "dx", "workspace"].into_iter().enumerate() {
+        let mut bad = lens;
+        bad[i] -= 1;
+        assert!(matches!(step(bad, good), (Err(Error::Length { what: found, .. }), true) if found == what), "{what}");
+    }
+    let e = step(lens, Rates { lr: f32::NAN, ..good });
+    assert!(matches!(e, (Err(Error::Value { what: "learning rate", .. }), true)), "{e:?}");
 }
