@@ -1,12 +1,12 @@
-//! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor, and
-//! all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these layers do: a
-//! training step reads the weights twice, the second time for the gradient with respect to the input and to update them and their
-//! momentum ([`BackwardStep`]).
+//! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor,
+//! and all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these
+//! layers do: a training step reads the weights twice, the second time for the gradient with respect to the input and
+//! to update them and their momentum ([`BackwardStep`]).
 //!
-//! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes as a
-//! convolution of one pixel. An input of more than a pixel is flattened into the workspace first. What of the batch a tile
-//! reads, inputs or gradients of the outputs, is laid side by side there: the rows of images lie a multiple of 4 KiB apart in
-//! many nets, and the first level would find them all in the same places.
+//! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes
+//! as a convolution of one pixel. An input of more than a pixel is flattened into the workspace first. What of the
+//! batch a tile reads, inputs or gradients of the outputs, is laid side by side there: the rows of images lie a
+//! multiple of 4 KiB apart in many nets, and the first level would find them all in the same places.
 
 mod backward_data;
 mod backward_step;
@@ -101,7 +101,8 @@ impl LinearShape {
         self.inputs().div_ceil(CHUNK) * self.n * STRIDE
     }
 
-    /// Lays the inputs of the images into `packed`, `[chunk][image][STRIDE]`; they pass through `flat` where they must be flattened.
+    /// Lays the inputs of the images into `packed`, `[chunk][image][STRIDE]`; they pass through `flat` where they must
+    /// be flattened.
     fn pack(&self, isa: Isa, x: &[f32], flat: &mut [f32], packed: &mut [f32]) -> Result<(), Error> {
         let (rows, stride) = if self.is_flat() {
             (x, blocks(self.c) * LANES)

@@ -1,10 +1,10 @@
 //! Winograd convolution: the order of the sums is that of [`crate::reference::winograd`].
 //!
 //! Tiles are taken block by block: a block's inputs are transformed, then for each panel of output channels the
-//! products at all positions are summed over the input channels (a small matrix product each) and transformed back, with
-//! bias and PReLU, before the next panel. So products stay near, while the
-//! transformed inputs of many channels lie in the third cache: reading the weights seldom is worth more. Where the second
-//! cache holds the weights, blocks are smaller, and it holds their transforms too.
+//! products at all positions are summed over the input channels (a small matrix product each) and transformed back,
+//! with bias and PReLU, before the next panel. So products stay near, while the transformed inputs of many channels lie
+//! in the third cache: reading the weights seldom is worth more. Where the second cache holds the weights, blocks are
+//! smaller, and it holds their transforms too.
 
 mod blocks;
 mod body;
@@ -47,9 +47,9 @@ pub(super) use weights::Weights;
 const PANEL: usize = 4;
 /// Tiles of a thread's block at least and at most: few read the weights too often, many fall out of the second cache.
 const TILES: Range<usize> = 24..72;
-/// Elements of the transformed inputs and products that a block should have, down to the fewest tiles, where the second cache holds
-/// the weights beside them ([`Winograd::is_near`]) and to read them often costs little: 480 KiB. 64 channels took up to a ninth
-/// longer with the most tiles (Granite Rapids).
+/// Elements of the transformed inputs and products that a block should have, down to the fewest tiles, where the second
+/// cache holds the weights beside them ([`Winograd::is_near`]) and to read them often costs little: 480 KiB. 64
+/// channels took up to a ninth longer with the most tiles (Granite Rapids).
 const BESIDE: usize = 15 << 13;
 /// Tiles that a thread takes at least, lest it read the weights for too few; threads rather share a block.
 const FEWEST: usize = 2 * ROWS;
@@ -59,9 +59,9 @@ const READ: usize = 8;
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
 const UNCACHED: usize = 1 << 23;
-/// Elements of packed weights beyond which they are asked for ahead of time: 1 MiB. The second cache does not hold them beside
-/// the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took up to a
-/// fifth longer without. Where it has 2 MiB (Granite Rapids), weights of 1 to 2 MiB gain 2 to 9 %.
+/// Elements of packed weights beyond which they are asked for ahead of time: 1 MiB. The second cache does not hold them
+/// beside the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took
+/// up to a fifth longer without. Where it has 2 MiB (Granite Rapids), weights of 1 to 2 MiB gain 2 to 9 %.
 const FAR: usize = 1 << 18;
 /// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
 const FARTHEST: usize = 3 << 20;
@@ -91,8 +91,8 @@ pub(super) struct Winograd {
     tiles: usize,
     /// Tiles in a block that threads share.
     shared_tiles: usize,
-    /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors, so
-    /// that blocks do not share a cache set.
+    /// Elements of the packed weights of a block of output channels, `[position][depth][16]`: an odd number of vectors,
+    /// so that blocks do not share a cache set.
     block_len: usize,
 }
 
@@ -186,7 +186,8 @@ impl Winograd {
         blocks(self.input.c)
     }
 
-    /// Blocks of outputs that have weights of their own: of output channels, at all phases where these are of the output.
+    /// Blocks of outputs that have weights of their own: of output channels, at all phases where these are of the
+    /// output.
     fn out_blocks(&self) -> usize {
         self.interleave.map_or(1, |i| i.blocks()) * blocks(self.output.c)
     }
@@ -240,7 +241,8 @@ impl Winograd {
         self.packed_len() > FARTHEST
     }
 
-    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`; see `interleave.rs` for those of a strided gradient.
+    /// Elements of the packed weights, `[group][oc / 16][position][depth][16]`; see `interleave.rs` for those of a
+    /// strided gradient.
     pub fn packed_len(&self) -> usize {
         self.groups.saturating_mul(self.group_packed_len())
     }
@@ -276,8 +278,8 @@ impl Winograd {
         (threads == 1 || tiles >= FEWEST && !self.is_uncached()).then_some(tiles)
     }
 
-    /// Into how many panels of output channels, and each into how many parts of a block's tiles, so many threads cut what they
-    /// compute of a block that they share: so that the last of them ends as early as may be.
+    /// Into how many panels of output channels, and each into how many parts of a block's tiles, so many threads cut
+    /// what they compute of a block that they share: so that the last of them ends as early as may be.
     fn cuts(&self, tiles: usize, threads: usize) -> (usize, usize) {
         let most = self.out_blocks();
         // Parts of few tiles read the weights too often, but where there are no other tasks.

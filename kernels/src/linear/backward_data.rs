@@ -7,12 +7,13 @@ use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks, layout};
 use std::ops::Range;
 
-/// Elements of a strip's chains: 256 KiB, a part of the second cache. Long stretches of a row come from memory faster than
-/// short ones: of 512 inputs each they took a seventh longer (16 images, Granite Rapids).
+/// Elements of a strip's chains: 256 KiB, a part of the second cache. Long stretches of a row come from memory faster
+/// than short ones: of 512 inputs each they took a seventh longer (16 images, Granite Rapids).
 const CHAINS: usize = 1 << 16;
 /// Vectors of inputs in a strip at least.
 const LEAST: usize = 16;
-/// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in registers.
+/// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in
+/// registers.
 const OUTPUTS: usize = 8;
 const FEW_OUTPUTS: usize = 4;
 
@@ -61,8 +62,9 @@ impl BackwardData {
         })
     }
 
-    /// Calls `strip(inputs, dx, scratch)` for all inputs, to each with `per_thread` elements of the scratch, which computes those of `dx`,
-    /// where this is given all images' inputs or, if it must be flattened, is `flat`. The lengths have been checked.
+    /// Calls `strip(inputs, dx, scratch)` for all inputs, to each with `per_thread` elements of the scratch, which
+    /// computes those of `dx`, where this is given all images' inputs or, if it must be flattened, is `flat`. The
+    /// lengths have been checked.
     pub(super) fn strips(
         &self,
         flat: &mut [f32],

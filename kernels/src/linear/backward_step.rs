@@ -1,4 +1,5 @@
-//! Both backward passes at once: the weights are read once for the gradient with respect to the input and for their own step.
+//! Both backward passes at once: the weights are read once for the gradient with respect to the input and for their own
+//! step.
 
 use super::backward_data::Strip;
 use super::backward_weights::{Block, Target};
@@ -8,15 +9,16 @@ use crate::error::{check_at_least, check_len};
 use crate::threads::Shared;
 use crate::{Error, Isa, LANES};
 
-/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other: 32 KiB.
+/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other: 32
+/// KiB.
 const NEAR: usize = 1 << 13;
 /// Of vectors of inputs a multiple of which is taken at a time: those of a tile.
 const VECTORS: usize = 4;
 
-/// Gradient with respect to the input, and one step of gradient descent of the weights: rows of sixteen outputs are walked a few
-/// inputs at a time, whose weights are updated as soon as they are used, while those that come are on their way. Of 4096
-/// outputs it takes two thirds (1 image) to five sixths (16) of the time of one pass after the other, of 64 images as long (Granite
-/// Rapids, two threads).
+/// Gradient with respect to the input, and one step of gradient descent of the weights: rows of sixteen outputs are
+/// walked a few inputs at a time, whose weights are updated as soon as they are used, while those that come are on
+/// their way. Of 4096 outputs it takes two thirds (1 image) to five sixths (16) of the time of one pass after the
+/// other, of 64 images as long (Granite Rapids, two threads).
 #[derive(Debug, Clone)]
 pub struct BackwardStep {
     isa: Isa,
@@ -63,8 +65,9 @@ impl BackwardStep {
         s.flat_len() + s.packed_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
     }
 
-    /// Computes `dx` (blocked like the input) as [`BackwardData::run`] does from the weights as they are, and updates these,
-    /// `[outputs][c·h·w]`, and their momentum as [`BackwardWeights::step`] does: with the bits of the one and then the other.
+    /// Computes `dx` (blocked like the input) as [`BackwardData::run`] does from the weights as they are, and updates
+    /// these, `[outputs][c·h·w]`, and their momentum as [`BackwardWeights::step`] does: with the bits of the one and
+    /// then the other.
     ///
     /// # Errors
     /// A length that does not fit, a rate that is not finite.

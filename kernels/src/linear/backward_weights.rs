@@ -51,8 +51,8 @@ impl BackwardWeights {
         self.all(x, dy, Target::Store(Shared::new(dw)), workspace)
     }
 
-    /// One step of gradient descent with the gradient that [`BackwardWeights::run`] would give: weights and momentum are
-    /// read and written once, with the bits of [`sgd_step`](crate::elementwise::sgd_step).
+    /// One step of gradient descent with the gradient that [`BackwardWeights::run`] would give: weights and momentum
+    /// are read and written once, with the bits of [`sgd_step`](crate::elementwise::sgd_step).
     ///
     /// # Errors
     /// A length that does not fit, a rate that is not finite.
@@ -155,8 +155,8 @@ impl Block<'_> {
         let lanes = LANES.min(inputs - input);
         let waiting = self.waiting.as_chunks_mut::<LANES>().0;
         let mut sum = [[s.zero(); J]; I];
-        // What the target reads next is asked for little by little, beside the products: asked for all at once it came after
-        // them, and memory and arithmetic took the time of both.
+        // What the target reads next is asked for little by little, beside the products: asked for all at once it came
+        // after them, and memory and arithmetic took the time of both.
         let per_image = (I * J).div_ceil(n);
         for (number, first) in (0..n).step_by(GROUP).enumerate() {
             let mut acc = [[s.zero(); J]; I];

@@ -1,8 +1,8 @@
 //! The forward pass: each weight is read once from memory.
 //!
-//! For few images memory is the limit: the first walks its rows of weights as fast as memory gives them. Many images walk
-//! them chunk by chunk, and while a chunk's products are taken, the next chunk of each row is fetched: memory and arithmetic
-//! then take the time of the slower of the two, not the sum.
+//! For few images memory is the limit: the first walks its rows of weights as fast as memory gives them. Many images
+//! walk them chunk by chunk, and while a chunk's products are taken, the next chunk of each row is fetched: memory and
+//! arithmetic then take the time of the slower of the two, not the sum.
 
 mod products;
 
@@ -13,9 +13,9 @@ use crate::threads::{Shared, for_each_task};
 use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
 use products::Task;
 
-/// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs. One, where the second
-/// cache holds all inputs ([`LinearShape::inputs_are_near`]): then the first holds the sums, a sixth less time for 12 images, a ninth for 16
-/// (Granite Rapids).
+/// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs. One,
+/// where the second cache holds all inputs ([`LinearShape::inputs_are_near`]): then the first holds the sums, a sixth
+/// less time for 12 images, a ninth for 16 (Granite Rapids).
 pub(super) const HEIGHT: usize = 4;
 
 /// Forward: `y = epilogue(W·x)`.

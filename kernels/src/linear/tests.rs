@@ -6,8 +6,8 @@ use crate::reference;
 use crate::testing::{everywhere, numbers, same_bits, to_blocked};
 use proptest::prelude::*;
 
-/// The bits of all passes are the reference's, the step's those of gradient and update one after the other; padding lanes
-/// are zero. `noise` is what the workspace holds.
+/// The bits of all passes are the reference's, the step's those of gradient and update one after the other; padding
+/// lanes are zero. `noise` is what the workspace holds.
 fn check_bits(s: &LinearShape, seed: u64, special: bool) -> Result<(), String> {
     let (input, output) = (s.input(), s.output());
     let x = numbers(seed, input.plain_len(), special);
@@ -103,7 +103,8 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
-    // The forward pass takes two outputs and up to eight images a tile, twelve or eight images a chunk and 64 outputs a task.
+    // The forward pass takes two outputs and up to eight images a tile, twelve or eight images a chunk and 64 outputs a
+    // task.
     for (n, c, outputs) in [
         (1, 4700, 19),
         (3, 2047, 18),
@@ -164,7 +165,7 @@ fn bad_input_is_refused() {
     assert!(matches!(e, Err(Error::Value { what: "momentum", .. })));
     let plan = BackwardStep::new(Isa::Portable, &s).unwrap();
     let len = plan.workspace_len(1);
-    let mut step = |lens: [usize; 6], rates| {
+    let step = |lens: [usize; 6], rates| {
         let [x, dy, mut w, mut v, mut dx, mut workspace] = lens.map(|len| vec![1.0; len]);
         let done = plan.run(&x, &dy, &mut w, &mut v, rates, &mut dx, &mut workspace);
         (done, w.iter().all(|&w| w == 1.0))

@@ -1,13 +1,14 @@
 //! The gradient of the weights by Winograd: the order of the sums is that of [`crate::reference::winograd`].
 //!
-//! Of few threads each takes a *share*: some blocks of channels of either side, at some rows of positions (many work together:
-//! see [`weights_together`](super::weights_together)). It transforms the inputs and output gradients that it needs itself, for what
-//! another core has written comes from its cache no faster than from memory, unless they have a third cache in common.
-//! Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache. Then come the products, of a
-//! *unit* at a time, a few blocks of input channels by a few of output channels, and unit by unit all positions: the sums
-//! stay in the second cache and are transformed to weights with the last block. Where tiles are many and the sums of all
-//! units exceed the third cache, it is position by position all units: its transforms come into the second cache once.
-//! Where a share has not all positions, the sums are transformed once all shares are done. The sum over tiles is never cut.
+//! Of few threads each takes a *share*: some blocks of channels of either side, at some rows of positions (many work
+//! together: see [`weights_together`](super::weights_together)). It transforms the inputs and output gradients that it
+//! needs itself, for what another core has written comes from its cache no faster than from memory, unless they have a
+//! third cache in common. Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache.
+//! Then come the products, of a *unit* at a time, a few blocks of input channels by a few of output channels, and unit
+//! by unit all positions: the sums stay in the second cache and are transformed to weights with the last block. Where
+//! tiles are many and the sums of all units exceed the third cache, it is position by position all units: its
+//! transforms come into the second cache once. Where a share has not all positions, the sums are transformed once all
+//! shares are done. The sum over tiles is never cut.
 
 use super::weights_body::{Body, Stage, Tensors, Unit};
 use super::weights_phases::Inputs;
@@ -23,8 +24,8 @@ use std::ops::Range;
 
 /// Blocks of channels, of the input or of the output, in a unit at most.
 const UNIT: usize = 4;
-/// Elements that a block's transforms may have: 4 MiB, a part of the third cache. With twice as many, layers of few channels
-/// took two threads of Zen 5 up to a fifth longer.
+/// Elements that a block's transforms may have: 4 MiB, a part of the third cache. With twice as many, layers of few
+/// channels took two threads of Zen 5 up to a fifth longer.
 pub(super) const BLOCK: usize = 1 << 20;
 /// The same of first layers, whose sums are few: 1 MiB, for the second cache.
 const NEAR: usize = 1 << 18;
@@ -32,8 +33,8 @@ const NEAR: usize = 1 << 18;
 const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
 const SLICE: usize = 1 << 18;
-/// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out positions:
-/// the other side's transforms are computed by each thread. Half as many, if the other side has a single one
+/// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
+/// positions: the other side's transforms are computed by each thread. Half as many, if the other side has a single one
 /// and no thread goes without. A block of channels at all phases counts for as many.
 const WIDE: usize = 4;
 
@@ -121,8 +122,8 @@ impl Weights {
         }
     }
 
-    /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may be
-    /// more transforms where there are more sums.
+    /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may
+    /// be more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
         self.tiles_within(share, if self.variant() == Variant::F4x7S2 { NEAR } else { BLOCK })
     }
@@ -212,8 +213,8 @@ impl Weights {
         one.max(if threads < MANY { len(self.split(threads.max(1))) } else { self.len_together(threads) })
     }
 
-    /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace is
-    /// at least that of one thread.
+    /// Computes `dw`. All lengths have been checked: the tensors and the gradient are those of the shape, the workspace
+    /// is at least that of one thread.
     pub fn run(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
         let (f, groups) = (&self.forward, self.forward.groups);
         let weights = f.input.c * f.output.c * f.variant.r() * f.variant.r();

@@ -1,8 +1,8 @@
-//! The gradient of the weights of a convolution with stride 2: each phase of the input gives the taps that meet it, all from the
-//! same transforms of the output's gradient.
+//! The gradient of the weights of a convolution with stride 2: each phase of the input gives the taps that meet it, all
+//! from the same transforms of the output's gradient.
 //!
-//! A phase is a block of inputs of its own, four neighbouring ones a block of channels. Of up to four channels all phases lie in
-//! the lanes of one block, those of even columns first, of them those of even rows.
+//! A phase is a block of inputs of its own, four neighbouring ones a block of channels. Of up to four channels all
+//! phases lie in the lanes of one block, those of even columns first, of them those of even rows.
 
 use super::Geometry;
 use super::order::Places;
@@ -93,8 +93,8 @@ fn inside(first: usize, phase: usize, pad: usize, n: usize, size: usize) -> (isi
 impl Source<'_> {
     /// Transforms tiles of `A × A` pixels of one phase of a block of channels; of a phase `m` pixels apart.
     ///
-    /// # Safety
-    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
+    /// # Safety `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the
+    /// geometry's tiles.
     #[inline(always)]
     pub unsafe fn spread_phase<S: Simd, T: Line<A, A>, const A: usize>(
         &self,
@@ -137,8 +137,8 @@ impl Source<'_> {
         }
     }
 
-    /// The same of all phases of up to four channels, which are brought together in the lanes: pixels of several neighbouring tiles at
-    /// a time, most of which they share.
+    /// The same of all phases of up to four channels, which are brought together in the lanes: pixels of several
+    /// neighbouring tiles at a time, most of which they share.
     ///
     /// # Safety
     /// As [`Source::spread_phase`].
@@ -177,8 +177,8 @@ impl Source<'_> {
         }
     }
 
-    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows, one pixel less than the line has
-    /// room for: the lanes that a pixel has beyond its channels are zero and give way to the next phase.
+    /// Two rows of an image of blocks, those that there are, phase by phase of columns, of rows, one pixel less than
+    /// the line has room for: the lanes that a pixel has beyond its channels are zero and give way to the next phase.
     #[inline(always)]
     fn bring_pixels<S: Simd>(
         &self,
@@ -206,8 +206,8 @@ impl Source<'_> {
         }
     }
 
-    /// The same of an image of planes, 16 pixels: rows of all channels at a phase of columns are exchanged with columns. Of
-    /// 32 columns a phase's first eight lie where a row's even ones are, its others at the odd ones.
+    /// The same of an image of planes, 16 pixels: rows of all channels at a phase of columns are exchanged with
+    /// columns. Of 32 columns a phase's first eight lie where a row's even ones are, its others at the odd ones.
     #[inline(always)]
     fn bring_planes<S: Simd>(
         &self,
