@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Elements of a strip's chains: 256 KiB, a part of the second cache. Long stretches of a row come from memory faster
 /// than short ones: of 512 inputs each they took a seventh longer (16 images, Granite Rapids).
 const CHAINS: usize = 1 << 16;
-/// Vectors of inputs in a strip at least.
+/// Vectors of inputs that a strip may have at least, however many images there are.
 const LEAST: usize = 16;
 /// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in
 /// registers.

@@ -93,8 +93,9 @@ fn inside(first: usize, phase: usize, pad: usize, n: usize, size: usize) -> (isi
 impl Source<'_> {
     /// Transforms tiles of `A × A` pixels of one phase of a block of channels; of a phase `m` pixels apart.
     ///
-    /// # Safety `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the
-    /// geometry's tiles.
+    /// # Safety
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's
+    /// tiles.
     #[inline(always)]
     pub unsafe fn spread_phase<S: Simd, T: Line<A, A>, const A: usize>(
         &self,
