@@ -1,7 +1,7 @@
 //! Fully connected layers. Weights are `[outputs][c·h·w]`, the order of a linear layer behind a flattened NCHW tensor,
 //! and all passes read them so: nothing is packed. A batch is small beside them, so that memory limits what these
-//! layers do: a training step reads the weights twice, the second time for the gradient with respect to the input and
-//! to update them and their momentum ([`BackwardStep`]).
+//! layers do: a training step that applies its gradients at once reads the weights twice, the second time for the
+//! gradient with respect to the input and to update them and their momentum ([`BackwardStep`]).
 //!
 //! The orders of the sums are those of [`crate::reference::linear`]: forward sixteen lanes a sum, both backward passes
 //! as a convolution of one pixel. An input of more than a pixel is flattened into the workspace first. What of the

@@ -50,6 +50,8 @@ fn strided_winograd_gradients() {
         square(1, 1, 7, 1, 7, 2, 0),
         square(1, 4, 9, 530, 7, 2, 6),
         square(3, 2, 9, 530, 3, 2, 1),
+        // Five tiles of F(3×3, 3×3) in a row: as many pixels as are brought together at once.
+        square(2, 3, 34, 18, 3, 2, 1),
         square(1, 40, 9, 530, 3, 2, 2),
         ConvShape { iw: 26, pad_left: 1, pad_right: 4, ..square(2, 4, 13, 17, 4, 2, 2) },
         ConvShape { iw: 26, pad_left: 4, pad_bottom: 3, ..square(2, 3, 14, 17, 5, 2, 0) },

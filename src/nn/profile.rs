@@ -13,7 +13,8 @@ pub enum Pass {
     Rectifier,
     /// The gradient with respect to the input.
     Data,
-    /// The gradient with respect to the weights; of a fully connected layer, the update with it.
+    /// The gradient with respect to the weights; of a fully connected layer whose gradient is
+    /// applied at once, the update with it and the gradient with respect to the input too.
     Weights,
     /// The update of the parameters.
     Update,

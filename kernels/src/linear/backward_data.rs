@@ -71,7 +71,7 @@ impl BackwardData {
         dx: &mut [f32],
         scratch: &mut [f32],
         per_thread: usize,
-        strip: impl Fn(Range<usize>, Target, &mut [f32]) + Sync,
+        strip: impl Fn(Range<usize>, InputGradient, &mut [f32]) + Sync,
     ) -> Result<(), Error> {
         let s = &self.shape;
         let stride = if s.is_flat() { blocks(s.c) * LANES } else { s.inputs() };
@@ -79,7 +79,7 @@ impl BackwardData {
         if stride > s.inputs() {
             to.chunks_mut(stride).for_each(|image| image[s.inputs()..].fill(0.0));
         }
-        let (to, vectors) = (Target { dx: Shared::new(to), stride }, s.inputs().div_ceil(LANES));
+        let (to, vectors) = (InputGradient { to: Shared::new(to), stride }, s.inputs().div_ceil(LANES));
         // As many for each thread.
         let count = vectors.div_ceil(self.strip()).next_multiple_of(rayon::current_num_threads());
         let len = vectors.div_ceil(count);
@@ -92,8 +92,8 @@ impl BackwardData {
 
 /// The inputs' gradients of all images, and the distance of images.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
-    dx: Shared,
+pub(super) struct InputGradient {
+    to: Shared,
     stride: usize,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Strip<'a> {
     pub weights: *const f32,
     pub outputs: Range<usize>,
     pub columns: Range<usize>,
-    pub dx: Target,
+    pub dx: InputGradient,
     /// `[vector][image][lane]`, which stay from outputs to outputs.
     pub chains: &'a mut [f32],
     /// Whether to ask for the weights of the outputs that come.
@@ -145,7 +145,7 @@ impl Strip<'_> {
                 // SAFETY: `lanes` inputs of an image of `dx`, whose length `run` has checked; this task alone writes
                 // its columns.
                 unsafe {
-                    let to = self.dx.dx.ptr().add(image * self.dx.stride + column);
+                    let to = self.dx.to.ptr().add(image * self.dx.stride + column);
                     let sum = match is_first {
                         true => s.vector(chain),
                         false => s.add(s.load_first(to, lanes), s.vector(chain)),

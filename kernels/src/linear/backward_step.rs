@@ -2,15 +2,15 @@
 //! step.
 
 use super::backward_data::Strip;
-use super::backward_weights::{Block, Target};
+use super::backward_weights::{Block, Laid, Target};
 use super::{BackwardData, BackwardWeights, LinearShape};
 use crate::elementwise::Rates;
 use crate::error::{check_at_least, check_len};
 use crate::threads::Shared;
 use crate::{Error, Isa, LANES};
 
-/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other: 32
-/// KiB.
+/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other, of up to
+/// 48 images: 32 KiB.
 const NEAR: usize = 1 << 13;
 /// Of vectors of inputs a multiple of which is taken at a time: those of a tile.
 const VECTORS: usize = 4;
@@ -61,8 +61,7 @@ impl BackwardStep {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardStep::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        let s = self.shape();
-        s.flat_len() + s.packed_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
+        self.weights.workspace_len(threads) + threads.max(1) * self.data.scratch_len()
     }
 
     /// Computes `dx` (blocked like the input) as [`BackwardData::run`] does from the weights as they are, and updates
@@ -83,19 +82,17 @@ impl BackwardStep {
         workspace: &mut [f32],
     ) -> Result<(), Error> {
         let s = self.shape();
-        check_len("x", x.len(), s.input().blocked_len())?;
-        check_len("dy", dy.len(), s.output().blocked_len())?;
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("velocity", velocity.len(), s.weight_len())?;
         check_len("dx", dx.len(), s.input().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
         rates.check()?;
-        let (flat, workspace) = workspace.split_at_mut(s.flat_len());
-        let (packed, workspace) = workspace.split_at_mut(s.packed_len());
-        let (gradients, scratch) = workspace.split_at_mut(dy.len());
-        s.pack(self.isa, x, flat, packed)?;
-        s.pack_gradients(dy, gradients);
-        let (x, dy) = (&*packed, &*gradients);
+        // Few inputs are too few strips for many threads.
+        if s.inputs().div_ceil(LANES) < VECTORS * rayon::current_num_threads() {
+            self.data.run(dy, weights, dx, workspace)?;
+            return self.weights.step(x, dy, weights, velocity, rates, workspace);
+        }
+        let Laid { x, dy, flat, scratch } = self.weights.laid(x, dy, workspace)?;
         let (weights, velocity) = (Shared::new(weights), Shared::new(velocity));
         let target = Target::Step { weights, velocity, rates };
         let each = self.inputs();

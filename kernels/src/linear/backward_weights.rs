@@ -29,6 +29,17 @@ pub(super) enum Target {
     Step { weights: Shared, velocity: Shared, rates: Rates },
 }
 
+/// What lies in the workspace.
+pub(super) struct Laid<'a> {
+    /// `[chunk][image][STRIDE]`.
+    pub x: &'a [f32],
+    /// `[block][image][lane]`.
+    pub dy: &'a [f32],
+    /// Room for a flattened input, and what is left.
+    pub flat: &'a mut [f32],
+    pub scratch: &'a mut [f32],
+}
+
 impl BackwardWeights {
     /// Elements of the sums of groups of images that wait for their neighbours.
     pub(super) fn scratch_len(&self) -> usize {
@@ -72,8 +83,8 @@ impl BackwardWeights {
         self.all(x, dy, target, workspace)
     }
 
-    /// All outputs. The target's lengths have been checked.
-    fn all(&self, x: &[f32], dy: &[f32], target: Target, workspace: &mut [f32]) -> Result<(), Error> {
+    /// Lays `x` and `dy` into the workspace, as tiles read them.
+    pub(super) fn laid<'a>(&self, x: &[f32], dy: &[f32], workspace: &'a mut [f32]) -> Result<Laid<'a>, Error> {
         let s = &self.shape;
         check_len("x", x.len(), s.input().blocked_len())?;
         check_len("dy", dy.len(), s.output().blocked_len())?;
@@ -83,7 +94,13 @@ impl BackwardWeights {
         let (gradients, scratch) = workspace.split_at_mut(dy.len());
         s.pack(self.isa, x, flat, packed)?;
         s.pack_gradients(dy, gradients);
-        let (x, dy) = (&*packed, &*gradients);
+        Ok(Laid { x: packed, dy: gradients, flat, scratch })
+    }
+
+    /// All outputs. The target's lengths have been checked.
+    fn all(&self, x: &[f32], dy: &[f32], target: Target, workspace: &mut [f32]) -> Result<(), Error> {
+        let s = &self.shape;
+        let Laid { x, dy, scratch, .. } = self.laid(x, dy, workspace)?;
         for_each_task(blocks(s.outputs), scratch, self.scratch_len(), |block, waiting| {
             self.isa.dispatch(Block { shape: s, x, dy, block, inputs: 0..s.inputs(), target, ahead: INPUTS, waiting });
         });

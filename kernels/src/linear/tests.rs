@@ -7,7 +7,7 @@ use crate::testing::{everywhere, numbers, same_bits, to_blocked};
 use proptest::prelude::*;
 
 /// The bits of all passes are the reference's, the step's those of gradient and update one after the other; padding
-/// lanes are zero. `noise` is what the workspace holds.
+/// lanes are zero.
 fn check_bits(s: &LinearShape, seed: u64, special: bool) -> Result<(), String> {
     let (input, output) = (s.input(), s.output());
     let x = numbers(seed, input.plain_len(), special);
@@ -65,13 +65,16 @@ fn check_bits(s: &LinearShape, seed: u64, special: bool) -> Result<(), String> {
         same_bits(&got_w, &want_w)?;
 
         let plan = BackwardStep::new(isa, s).unwrap();
-        let mut workspace = vec![f32::NAN; plan.workspace_len(threads)];
-        let (mut got_w, mut got_v) = (w.clone(), numbers(seed + 5, w.len(), special));
-        let mut got = vec![f32::NAN; x.len()];
-        plan.run(&x, &dy, &mut got_w, &mut got_v, rates, &mut got, &mut workspace).unwrap();
-        same_bits(&got, &dx)?;
-        same_bits(&got_v, &want_v)?;
-        same_bits(&got_w, &want_w)
+        for served in [1, threads] {
+            let mut workspace = vec![f32::NAN; plan.workspace_len(served)];
+            let (mut got_w, mut got_v) = (w.clone(), numbers(seed + 5, w.len(), special));
+            let mut got = vec![f32::NAN; x.len()];
+            plan.run(&x, &dy, &mut got_w, &mut got_v, rates, &mut got, &mut workspace).unwrap();
+            same_bits(&got, &dx)?;
+            same_bits(&got_v, &want_v)?;
+            same_bits(&got_w, &want_w)?;
+        }
+        Ok(())
     })
 }
 
@@ -115,12 +118,15 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         (16, 1040, 147),
         (14, 512, 33),
         (35, 545, 130),
-        // Several strips a thread.
+        // Several strips a thread; several parts of a strip, with more outputs than a chain has.
         (128, 1100, 18),
+        (3, 700, 530),
     ] {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
         check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     }
+    let s = LinearShape { n: 3, c: 45, h: 4, w: 4, outputs: 520 };
+    check_bits(&s, 1, false).unwrap_or_else(|e| panic!("{s:?}: {e}"));
     // Trees of groups of images: 1 to 5 groups and 16.
     for n in [8, 16, 24, 32, 40, 41, 128] {
         let s = LinearShape { n, c: 70, h: 1, w: 1, outputs: 6 };

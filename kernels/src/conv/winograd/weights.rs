@@ -35,7 +35,8 @@ const SUMS: usize = 1 << 22;
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
 /// positions: the other side's transforms are computed by each thread. Half as many, if the other side has a single one
-/// and no thread goes without. A block of channels at all phases counts for as many.
+/// and no thread goes without. A block of channels counts for as many as it has phases, if no
+/// thread goes without.
 const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
@@ -102,7 +103,7 @@ impl Weights {
         let blocks = self.forward.in_blocks();
         let most = if ins > outs { blocks } else { outs };
         let wide = if blocks.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
-        let wide = if ins > outs { wide.div_ceil(self.inputs.phases()) } else { wide };
+        let wide = if ins > outs && most >= threads { wide.div_ceil(self.inputs.phases()) } else { wide };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
