@@ -43,6 +43,7 @@ fn strided_winograd_gradients() {
         // Three groups of chunks.
         square(4, 1, 262, 2, 7, 2, 3),
         square(2, 20, 98, 18, 3, 2, 1),
+        square(2, 20, 98, 66, 3, 2, 1),
         square(1, 70, 12, 90, 3, 2, 1),
         // No column of the image in a tile's first phases, and a whole tile of padding.
         ConvShape { iw: 2, pad_left: 6, pad_right: 20, ..square(1, 2, 9, 5, 7, 2, 3) },

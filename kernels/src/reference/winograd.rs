@@ -28,11 +28,11 @@
 //! product is zero.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
-//! A position's products are summed over the tiles that have it, in chunks of [`Variant::chunk`] tiles, image by image and row
+//! A position's products are summed over the tiles that have it, in chunks of [`Chunks::tiles`], image by image and row
 //! by row, those without it counted. In a chunk it is one chain of FMAs from zero: first the tiles of the lowest row
 //! where its rows are fewer (but for the last if it lacks columns too), then those that lack nothing, then those of the
 //! last column where its columns are fewer, last those that lack both; image by image, row by row. The chunks' sums are
-//! added in order, groups of [`Variant::chunks`] first. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With
+//! added in order, groups of [`Chunks::group`] first. Then `Gᵀ m G` is taken, in the arithmetic of the rest. With
 //! stride 2 it is that of each phase's taps, from all positions.
 
 // Rows and columns of a tile are clearer as numbers.
@@ -51,7 +51,7 @@ pub use data::{Interleaved, backward_data, check_data, reversed};
 pub use edge::Axis;
 pub(crate) use edge::Matrix;
 use num_traits::Float;
-pub use variant::Variant;
+pub use variant::{Chunks, Variant};
 
 /// Of a tile the value at each position that it has.
 type Positions<T> = Vec<Option<T>>;
@@ -255,7 +255,8 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         [false, true] => 2,
         [true, true] => 3,
     };
-    tiles.chunks_mut(variant.chunk()).for_each(|chunk| chunk.sort_by_key(rank));
+    let sums = variant.chunks(s.ic, s.oc);
+    tiles.chunks_mut(sums.tiles).for_each(|chunk| chunk.sort_by_key(rank));
     let place = |values: Vec<T>, axes: [Axis; 2]| -> Positions<T> {
         let [rows, cols] = axes.map(Axis::positions);
         let mut all = vec![None; n * n];
@@ -293,14 +294,14 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         let gradients = &gradients[pair / s.ic];
         for (phase, inputs) in phases.iter().zip(&inputs[pair % s.ic * phases.len()..]) {
             let product = |p: usize| {
-                let pairs = inputs.chunks(variant.chunk()).zip(gradients.chunks(variant.chunk()));
+                let pairs = inputs.chunks(sums.tiles).zip(gradients.chunks(sums.tiles));
                 let chunk = |(x, dy): (&[Positions<T>], &[Positions<T>])| {
                     let pairs = x.iter().zip(dy).filter_map(|(x, dy)| x[p].zip(dy[p]));
                     pairs.fold(T::zero(), |sum, (x, dy)| x.mul_add(dy, sum))
                 };
                 let chunks: Vec<T> = pairs.map(chunk).collect();
                 let sum = |sums: &[T]| sums.iter().copied().reduce(|a, b| a + b).unwrap_or(T::zero());
-                sum(&chunks.chunks(variant.chunks()).map(sum).collect::<Vec<T>>())
+                sum(&chunks.chunks(sums.group).map(sum).collect::<Vec<T>>())
             };
             let line = |m: &[T]| variant.taps(m);
             let of_phase = both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], line, line);
@@ -353,6 +354,24 @@ mod tests {
             for (g, w) in got.iter().zip(&want) {
                 assert!((g - w).abs() < 1e-12, "{variant:?}: {g} is not {w}");
             }
+        }
+    }
+
+    /// Results depend on it.
+    #[test]
+    fn few_channels_have_short_chunks() {
+        for (variant, ic, oc, tiles) in [
+            (Variant::F4x3, 96, 96, 32),
+            (Variant::F4x3, 97, 96, 128),
+            (Variant::F2x3, 1, 576, 32),
+            (Variant::F4x2, 577, 16, 128),
+            (Variant::F4x3S2, 48, 48, 32),
+            (Variant::F4x5S2, 48, 49, 128),
+            (Variant::F4x7S2, 4, 1024, 32),
+        ] {
+            let chunks = variant.chunks(ic, oc);
+            let group = if tiles == 32 { 64 } else { usize::MAX };
+            assert_eq!(chunks, Chunks { tiles, group }, "{variant:?}, {ic} to {oc}");
         }
     }
 

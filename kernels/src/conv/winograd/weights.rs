@@ -3,11 +3,12 @@
 //! Of few threads each takes a *share*: some blocks of channels of either side, at some rows of positions (many work
 //! together: see [`weights_together`](super::weights_together)). It transforms the inputs and output gradients that it
 //! needs itself, for what another core has written comes from its cache no faster than from memory, unless they have a
-//! third cache in common. Tiles are taken in blocks of whole chunks, whose transforms take a part of the third cache.
+//! third cache in common. Tiles are taken in blocks of whole chunks, whose transforms lie in the second cache, of more
+//! channels in the third.
 //! Then come the products, of a *unit* at a time, a few blocks of input channels by a few of output channels, and unit
 //! by unit all positions: the sums stay in the second cache and are transformed to weights with the last block. Where
-//! tiles are many and the sums of all units exceed the third cache, it is position by position all units: its
-//! transforms come into the second cache once. Where a share has not all positions, the sums are transformed once all
+//! tiles are many and the second cache does not hold the sums of all units, it is position by position all units: its
+//! transforms come into that cache once. Where a share has not all positions, the sums are transformed once all
 //! shares are done. The sum over tiles is never cut.
 
 use super::weights_body::{Body, Stage, Tensors, Unit};
@@ -16,7 +17,8 @@ use super::weights_together::MANY;
 use super::{Geometry, Winograd, groups};
 use crate::conv::tile::ROWS;
 use crate::conv::{Layout, Options};
-use crate::reference::winograd::Variant;
+use crate::processor::processor;
+use crate::reference::winograd::{Chunks, Variant};
 use crate::task::part;
 use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{ConvShape, Isa, LANES};
@@ -24,18 +26,18 @@ use std::ops::Range;
 
 /// Blocks of channels, of the input or of the output, in a unit at most.
 const UNIT: usize = 4;
-/// Elements that a block's transforms may have: 4 MiB, a part of the third cache. With twice as many, layers of few
-/// channels took two threads of Zen 5 up to a fifth longer.
+/// Elements that a block's transforms may have: 4 MiB, a part of the third cache.
 pub(super) const BLOCK: usize = 1 << 20;
-/// The same of first layers, whose sums are few: 1 MiB, for the second cache.
-const NEAR: usize = 1 << 18;
-/// Elements of kept sums beyond which the third cache does not hold them beside the transforms: 16 MiB.
+/// The same of short chunks, but for one: 512 KiB, for the second cache holds the sums as well. With a whole 1 MiB 16 to
+/// 48 channels took up to a tenth longer, with 4 MiB and chunks of 128 tiles up to twice as long (Granite Rapids).
+const NEAR: usize = 1 << 17;
+/// Elements of kept sums beyond which the third cache of many threads does not hold them beside the transforms: 16 MiB.
 const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
 /// positions: the other side's transforms are computed by each thread. Half as many, if the other side has a single one
-/// and no thread goes without. A block of channels counts for as many as it has phases, if no
+/// and no thread goes without, and where threads cannot have equally many rows of positions. A block of channels counts for as many as it has phases, if no
 /// thread goes without.
 const WIDE: usize = 4;
 
@@ -47,12 +49,15 @@ pub(in crate::conv) struct Weights {
     /// What the blocks of the input are, and how it lies.
     pub(super) inputs: Inputs,
     pub(super) layout: Layout,
+    /// How the products are summed over the tiles.
+    pub(super) chunks: Chunks,
     /// Chunks in a block in place of those derived from the shape.
-    chunks: Option<usize>,
+    forced: Option<usize>,
     /// Blocks of channels in a unit, at most; of the input's, where they are of phases, always all of them.
     pub(super) unit: usize,
-    /// [`SUMS`]; none where a forced blocking asks for units of several blocks.
-    sums: usize,
+    /// Elements of sums beyond which all units take their turn at a position before the next: those that the second cache
+    /// holds, and of many threads [`SUMS`]; none where a forced blocking asks for units of several blocks.
+    sums: [usize; 2],
 }
 
 /// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
@@ -76,10 +81,12 @@ impl Weights {
         let blocked = Options { input: Layout::Blocked, output: Layout::Blocked, ..*options };
         let forward = Winograd::new(variant, s, &blocked);
         let inputs = Inputs::new(variant, s);
-        let chunks = options.blocking.map(|b| b.rows.max(1));
+        let chunks = variant.chunks(s.group_ic(), s.group_oc());
+        let forced = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
-        let sums = options.blocking.map_or(SUMS, |b| if b.vectors > 1 { 0 } else { SUMS });
-        Weights { forward, inputs, layout: options.input, chunks, unit, sums }
+        let is_forced = options.blocking.is_some_and(|b| b.vectors > 1);
+        let sums = if is_forced { [0; 2] } else { [processor().second_cache / size_of::<f32>(), SUMS] };
+        Weights { forward, inputs, layout: options.input, chunks, forced, unit, sums }
     }
 
     pub fn variant(&self) -> Variant {
@@ -102,7 +109,8 @@ impl Weights {
         // Phases of a block of channels stay together.
         let blocks = self.forward.in_blocks();
         let most = if ins > outs { blocks } else { outs };
-        let wide = if blocks.min(outs) == 1 && most >= threads * WIDE / 2 { WIDE / 2 } else { WIDE };
+        let is_narrow = blocks.min(outs) == 1 && most >= threads * WIDE / 2;
+        let wide = if is_narrow || !n.is_multiple_of(threads.max(1)) { WIDE / 2 } else { WIDE };
         let wide = if ins > outs && most >= threads { wide.div_ceil(self.inputs.phases()) } else { wide };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
@@ -126,28 +134,34 @@ impl Weights {
     /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may
     /// be more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
-        self.tiles_within(share, if self.variant() == Variant::F4x7S2 { NEAR } else { BLOCK })
+        self.tiles_within(share, if self.chunks.group < usize::MAX { NEAR } else { BLOCK })
     }
 
     /// The same for transforms of so many elements.
     pub(super) fn tiles_within(&self, share: &Share, len: usize) -> usize {
         let (positions, channels) = (share.rows.len() * self.variant().n(), share.ins.len() + share.outs.len());
-        let sums = positions * share.ins.len() * share.outs.len() * LANES * LANES;
+        let sums = self.share_sums(share);
         let most = len.max(sums).min(len.max(positions * SLICE));
-        let wanted = self.chunks.unwrap_or(most / (positions * channels * LANES * self.variant().chunk())).max(1);
-        let chunks = self.forward.total().div_ceil(self.variant().chunk());
-        (chunks.div_ceil(chunks.div_ceil(wanted)) * self.variant().chunk()).min(self.forward.total())
+        let wanted = self.forced.unwrap_or(most / (positions * channels * LANES * self.chunks.tiles)).max(1);
+        let chunks = self.forward.total().div_ceil(self.chunks.tiles);
+        (chunks.div_ceil(chunks.div_ceil(wanted)) * self.chunks.tiles).min(self.forward.total())
     }
 
     /// Whether the sums of all units are kept: for another block, or for other shares.
     fn keeps(&self, split: Split, share: &Share) -> bool {
-        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share)
+        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share, false)
     }
 
-    /// Whether all units take their turn at a position before the next.
-    pub(super) fn is_by_position(&self, share: &Share) -> bool {
+    /// Whether all units of a share of few or many threads take their turn at a position before the next.
+    pub(super) fn is_by_position(&self, share: &Share, are_many: bool) -> bool {
         let (ins, outs) = self.units(share);
-        self.forward.total() > self.variant().chunk() && ins * outs * self.unit_len() > self.sums
+        let has_several = self.forward.total() > self.chunks.tiles && ins * outs > 1;
+        has_several && self.share_sums(share) > self.sums[usize::from(are_many)]
+    }
+
+    /// Elements of a share's sums.
+    fn share_sums(&self, share: &Share) -> usize {
+        share.rows.len() * self.variant().n() * share.ins.len() * share.outs.len() * LANES * LANES
     }
 
     /// How many units of input and of output channels a share has.
@@ -164,10 +178,10 @@ impl Weights {
         Unit { ins: of(&share.ins, ins, i / outs), outs: of(&share.outs, outs, i % outs) }
     }
 
-    /// Elements of a unit's sums, twice as many where chunks are added group by group.
+    /// Elements of a unit's sums, twice as many where there are several groups of chunks.
     pub(super) fn unit_len(&self) -> usize {
         let (ins, outs) = (self.unit_ins().min(self.ins()), self.unit.min(self.forward.out_blocks()));
-        self.sums_len(&Unit { ins: 0..ins, outs: 0..outs }) * if self.variant().chunks() < usize::MAX { 2 } else { 1 }
+        self.sums_len(&Unit { ins: 0..ins, outs: 0..outs }) * if self.has_groups() { 2 } else { 1 }
     }
 
     /// Elements of the sums of a unit, of all positions.
@@ -183,7 +197,7 @@ impl Weights {
 
     /// Whether there are several groups of chunks.
     pub(super) fn has_groups(&self) -> bool {
-        self.forward.total() > self.variant().chunk().saturating_mul(self.variant().chunks())
+        self.forward.total() > self.chunks.tiles.saturating_mul(self.chunks.group)
     }
 
     /// Elements of a share's transforms, of the sums that it keeps, and of those that all shares keep together.
@@ -261,24 +275,23 @@ impl Weights {
             let (ins, outs) = self.units(&share);
             let (units, positions) = (ins * outs, share.rows.len() * f.variant.n());
             let keeps = self.keeps(split, &share);
-            let by_position = self.is_by_position(&share);
+            let by_position = self.is_by_position(&share, false);
             for first in (0..total).step_by(tiles) {
                 let geometry = Geometry::with(positions, first..total.min(first + tiles));
                 let run = |stage, m| body(geometry, stage, v, m).run(isa);
                 let sums = |unit: usize| if keeps { m.wrapping_add(unit * self.unit_len()) } else { m };
-                let multiply = |unit: usize, positions: Range<usize>| {
-                    let of = self.unit(&share, unit);
-                    let ins = 0..of.ins.len();
-                    run(Stage::Multiply(share.clone(), of, ins, positions), sums(unit));
+                let multiply = |units: Range<usize>, positions: Range<usize>| {
+                    let m = sums(units.start);
+                    run(Stage::Multiply(share.clone(), units, 0..self.unit_ins(), positions), m);
                 };
                 let channels = 0..share.ins.len() + share.outs.len();
                 run(Stage::Spread(share.clone(), channels, 0..geometry.tiles), m);
                 if by_position {
-                    (0..positions).for_each(|p| (0..units).for_each(|unit| multiply(unit, p..p + 1)));
+                    multiply(0..units, 0..positions);
                 }
                 for unit in 0..units {
                     if !by_position {
-                        multiply(unit, 0..positions);
+                        multiply(unit..unit + 1, 0..positions);
                     }
                     if split.rows == 1 && first + geometry.tiles == total {
                         let of = self.unit(&share, unit);

@@ -44,8 +44,9 @@ pub(super) enum Stage {
     /// Transform these blocks of channels of a share, its inputs counted before its outputs, at its rows of positions, of these
     /// tiles, whole chunks of the block's.
     Spread(Share, Range<usize>, Range<usize>),
-    /// Sum the products of a unit of a share, of these of its blocks of input channels, at these of the share's positions.
-    Multiply(Share, Unit, Range<usize>, Range<usize>),
+    /// Sum the products of some units of a share, of these of the blocks of input channels of each as far as it has them, at these
+    /// of the share's positions: at each of them all units.
+    Multiply(Share, Range<usize>, Range<usize>, Range<usize>),
     /// Transform the sums of these of a unit's blocks of output channels to weights.
     Gather(Unit, Range<usize>),
 }
@@ -66,7 +67,7 @@ pub(super) struct Body<'a> {
     pub stage: Stage,
     /// The share's transformed inputs, then output gradients, `[block][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
-    /// The unit's sums.
+    /// The sums of the first unit, which those of the next ones follow.
     pub m: *mut f32,
 }
 
@@ -89,8 +90,8 @@ struct Phase<'a, T, const N: usize, const M: usize>(&'a Tiles<'a>, [usize; 2], P
 struct Together<'a, T, const N: usize, const M: usize>(&'a Tiles<'a>, PhantomData<T>);
 /// The same of tiles that lack positions.
 struct Edges<'a, T>(&'a Tiles<'a>, Transform, PhantomData<T>);
-/// Sums the products of a unit of a share, of some of its input channels at some positions.
-struct Products<'a>(&'a Share, &'a Unit, Range<usize>, Range<usize>);
+/// Sums the products of some units of a share, of some input channels of each at some positions.
+struct Products<'a>(&'a Share, Range<usize>, Range<usize>, Range<usize>);
 /// A chunk's products at one position: so many transformed inputs and output gradients from where these point, and
 /// the sums.
 #[derive(Clone, Copy)]
@@ -157,9 +158,9 @@ impl Kernel for Part<'_, Products<'_>> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Part(body, Products(share, unit, ins, positions)) = self;
+        let Part(body, Products(share, units, ins, positions)) = self;
         // SAFETY: see above.
-        unsafe { body.multiply(s, share, unit, ins, positions) }
+        unsafe { body.multiply(s, share, units, ins, positions) }
     }
 }
 
@@ -168,8 +169,8 @@ impl Body<'_> {
     pub fn run(&self, isa: Isa) {
         match &self.stage {
             Stage::Spread(share, channels, tiles) => self.spread(isa, share, channels.clone(), tiles.clone()),
-            Stage::Multiply(share, unit, ins, positions) => {
-                isa.dispatch(Part(self, Products(share, unit, ins.clone(), positions.clone())));
+            Stage::Multiply(share, units, ins, positions) => {
+                isa.dispatch(Part(self, Products(share, units.clone(), ins.clone(), positions.clone())));
             }
             Stage::Gather(unit, outs) => self.run_gather(isa, unit, outs.clone()),
         }
@@ -183,7 +184,7 @@ impl Body<'_> {
         let dy =
             Source { x: self.tensors.dy, layout: Layout::Blocked, dims: f.output, pads: &[], pad_top: 0, pad_left: 0 };
         // Without edges the order is that of the places.
-        let step = if f.edges() == [0, 0] { tiles.len().max(1) } else { f.variant.chunk() };
+        let step = if f.edges() == [0, 0] { tiles.len().max(1) } else { self.plan.chunks.tiles };
         for i in channels {
             let (source, which, block) = match i.checked_sub(share.ins.len()) {
                 None => (x, Transform::Input, share.ins.start + i),
@@ -251,39 +252,69 @@ impl Body<'_> {
 }
 
 impl Body<'_> {
-    /// The products of a unit's channels, summed over the block's tiles that have the position.
+    /// The products of some units' channels, summed over the block's tiles that have the position.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, share: &Share, unit: &Unit, ins: Range<usize>, positions: Range<usize>) {
-        let (f, g, n) = (&self.plan.forward, &self.geometry, self.plan.variant().n());
-        let each = f.variant.chunk();
+    unsafe fn multiply<S: Simd>(
+        &self,
+        s: S,
+        share: &Share,
+        units: Range<usize>,
+        ins: Range<usize>,
+        positions: Range<usize>,
+    ) {
+        let (f, g, each) = (&self.plan.forward, &self.geometry, self.plan.chunks.tiles);
         for first in (0..g.tiles).step_by(ORDERS * each) {
             let at = |i: usize| g.first + g.tiles.min(first + i * each);
             let orders: [Order; ORDERS] = std::array::from_fn(|i| f.order(at(i)..at(i + 1)));
             for position in positions.clone() {
-                let m = self.m.wrapping_add((share.rows.start * n + position) * unit.plane());
-                let at = |block: usize| self.v.wrapping_add(block * g.block + position * g.position);
-                let x = at(unit.ins.start - share.ins.start).cast_const();
-                let dy = at(share.ins.len() + unit.outs.start - share.outs.start).cast_const();
-                for (start, order) in (first..g.tiles).step_by(each).zip(&orders) {
-                    let having = order.having([share.rows.start + position / n, position % n]);
-                    let at = (start + having.start) * LANES;
-                    let (x, dy, len) = (x.wrapping_add(at), dy.wrapping_add(at), having.len());
-                    let at = [share.rows.start + position / n, position % n];
-                    let (number, group) = ((g.first + start) / each, f.variant.chunks());
-                    let first = number.is_multiple_of(group);
-                    let chunk = Chunk { x, dy, m, len, first, group: if first { number / group } else { 0 }, at };
-                    for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
-                        let (dy, m) = (dy.wrapping_add(start * g.block), m.wrapping_add(start * unit.stream()));
-                        let chunk = Chunk { dy, m, ..chunk };
-                        // SAFETY: the caller's promise.
-                        unsafe {
-                            match vectors {
-                                4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, ins.clone(), chunk),
-                                3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, ins.clone(), chunk),
-                                2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, ins.clone(), chunk),
-                                _ => self.panel::<S, 1>(s, unit, ins.clone(), chunk),
-                            }
-                        }
+                for number in units.clone() {
+                    let unit = self.plan.unit(share, number);
+                    let m = self.m.wrapping_add((number - units.start) * self.plan.unit_len());
+                    let ins = ins.start..ins.end.min(unit.ins.len());
+                    // SAFETY: the caller's promise.
+                    unsafe { self.unit(s, share, &unit, m, ins, position, first, &orders) };
+                }
+            }
+        }
+    }
+
+    /// Those of one unit, whose sums lie at `m`, at one position, of so many chunks as there are orders from tile `first` on.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn unit<S: Simd>(
+        &self,
+        s: S,
+        share: &Share,
+        unit: &Unit,
+        m: *mut f32,
+        ins: Range<usize>,
+        position: usize,
+        first: usize,
+        orders: &[Order; ORDERS],
+    ) {
+        let (g, each, n) = (&self.geometry, self.plan.chunks.tiles, self.plan.variant().n());
+        let m = m.wrapping_add((share.rows.start * n + position) * unit.plane());
+        let from = |block: usize| self.v.wrapping_add(block * g.block + position * g.position);
+        let x = from(unit.ins.start - share.ins.start).cast_const();
+        let dy = from(share.ins.len() + unit.outs.start - share.outs.start).cast_const();
+        let at = [share.rows.start + position / n, position % n];
+        for (start, order) in (first..g.tiles).step_by(each).zip(orders) {
+            let having = order.having(at);
+            let from = (start + having.start) * LANES;
+            let (x, dy, len) = (x.wrapping_add(from), dy.wrapping_add(from), having.len());
+            let (number, group) = ((g.first + start) / each, self.plan.chunks.group);
+            let first = number.is_multiple_of(group);
+            let chunk = Chunk { x, dy, m, len, first, group: if first { number / group } else { 0 }, at };
+            for (start, vectors) in parts(unit.outs.len(), unit.outs.len().div_ceil(S::TILE_VECTORS)) {
+                let (dy, m) = (dy.wrapping_add(start * g.block), m.wrapping_add(start * unit.stream()));
+                let chunk = Chunk { dy, m, ..chunk };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match vectors {
+                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, ins.clone(), chunk),
+                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, ins.clone(), chunk),
+                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, ins.clone(), chunk),
+                        _ => self.panel::<S, 1>(s, unit, ins.clone(), chunk),
                     }
                 }
             }

@@ -52,8 +52,8 @@ impl<'a> Cuts<'a> {
             tiles,
             blocks: f.total().div_ceil(tiles),
             units,
-            spreads: wanted.div_ceil(whole.ins.len() + whole.outs.len()).min(tiles.div_ceil(f.variant.chunk())),
-            by_unit: units >= 2 * threads && !plan.is_by_position(&whole),
+            spreads: wanted.div_ceil(whole.ins.len() + whole.outs.len()).min(tiles.div_ceil(plan.chunks.tiles)),
+            by_unit: units >= 2 * threads && !plan.is_by_position(&whole, true),
             parts,
             ins: wanted.div_ceil(positions * parts).min(plan.unit(&whole, 0).ins.len()),
             whole,
@@ -104,7 +104,7 @@ impl<'a> Cuts<'a> {
     /// The channels and the tiles of a task of a block's transforms.
     fn spread(&self, block: &Geometry, task: usize) -> (Range<usize>, Range<usize>) {
         let channels = task / self.spreads;
-        let each = self.plan.variant().chunk();
+        let each = self.plan.chunks.tiles;
         let chunks = part(block.tiles.div_ceil(each), self.spreads, task % self.spreads);
         (channels..channels + 1, chunks.start * each..block.tiles.min(chunks.end * each))
     }
@@ -149,7 +149,7 @@ impl Weights {
             cuts.each_product(task, |unit, ins, positions| {
                 let m = sums(unit, scratch);
                 let of = self.unit(&cuts.whole, unit);
-                run(block, Stage::Multiply(cuts.whole.clone(), of.clone(), ins, positions), m);
+                run(block, Stage::Multiply(cuts.whole.clone(), unit..unit + 1, ins, positions), m);
                 if cuts.by_unit && block + 1 == cuts.blocks {
                     let outs = 0..of.outs.len();
                     run(block, Stage::Gather(of, outs), m);

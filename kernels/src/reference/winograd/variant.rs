@@ -1,5 +1,6 @@
 //! The variants, their points and their one-dimensional transforms.
 
+use crate::blocks;
 use num_traits::Float;
 
 /// The points ±11/8 and ±7/16 of two-tap kernels in tiles of four outputs. Their powers are exact in `f32`; errors are half those
@@ -17,6 +18,27 @@ pub(crate) const THREE: [f64; 3] = [1.75, 0.875, 0.3125];
 const fn scale([at, a, b]: [f64; 3]) -> f64 {
     0.5 / at / (at * at - a * a) / (at * at - b * b)
 }
+
+/// How the gradient of weights sums a position's products over the tiles: constants of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// Tiles in a chunk: one chain of FMAs from zero.
+    pub tiles: usize,
+    /// Chunks whose sums are added in order before they are added to those of others.
+    pub group: usize,
+}
+
+impl Chunks {
+    /// Of few channels: the second cache holds the transforms of so few tiles beside all sums. One sum of all chunks of
+    /// what may be many tiles would round more than the products.
+    const SHORT: Chunks = Chunks { tiles: 32, group: 64 };
+    /// Of others, whose sums are read and written once a chunk.
+    const LONG: Chunks = Chunks { tiles: 128, group: usize::MAX };
+}
+
+/// Pairs of a block of 16 input channels, of one phase, and one of output channels, up to which these are few: 96 × 96
+/// channels with stride 1.
+const FEW: usize = 36;
 
 /// Which Winograd algorithm: the tile of outputs, the kernel, the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,21 +133,14 @@ impl Variant {
         if i < self.reach(self.stride() - 1) { self.stride() } else { 1 }
     }
 
-    /// Tiles in a chunk of the sums of the weights' gradient: a constant of the format. With the 49 positions of the largest, of
-    /// which first layers have few sums, the second cache holds the transforms of no more.
-    pub const fn chunk(self) -> usize {
+    /// How the gradient of weights of so many channels, of a group, is summed over the tiles.
+    pub const fn chunks(self, ic: usize, oc: usize) -> Chunks {
+        let pairs = (self.stride() * self.stride() * blocks(ic)).saturating_mul(blocks(oc));
         match self {
-            Variant::F4x7S2 => 32,
-            _ => 128,
-        }
-    }
-
-    /// Chunks whose sums are added in order before they are added to those of others, a constant of the format: first layers have
-    /// so many tiles that one sum of all chunks would round more than the products.
-    pub const fn chunks(self) -> usize {
-        match self {
-            Variant::F4x7S2 => 64,
-            _ => usize::MAX,
+            // Of at most four input channels.
+            Variant::F4x7S2 => Chunks::SHORT,
+            _ if pairs <= FEW => Chunks::SHORT,
+            _ => Chunks::LONG,
         }
     }
 
