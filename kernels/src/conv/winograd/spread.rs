@@ -55,11 +55,16 @@ impl Source<'_> {
         block: usize,
         to: Spread,
     ) {
-        // Without a choice all loops over the rows unroll.
+        // Without a choice all loops over the rows unroll, and of the columns' transforms nothing is computed that the rows, those of
+        // one of two threads, do not take.
         // SAFETY: the caller's promise.
         unsafe {
             if to.rows == (0..B) {
                 self.spread_rows::<S, T, A, B>(s, g, step, places, block, Spread { rows: 0..B, ..to });
+            } else if to.rows == (0..B / 2) {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, Spread { rows: 0..B / 2, ..to });
+            } else if to.rows == (B / 2..B) {
+                self.spread_rows::<S, T, A, B>(s, g, step, places, block, Spread { rows: B / 2..B, ..to });
             } else {
                 self.spread_rows::<S, T, A, B>(s, g, step, places, block, to);
             }
