@@ -37,8 +37,9 @@ fn winograd_by_blocks_of_tiles() {
     }
 }
 
-/// More tiles than a chunk of their sums holds, and more than two chunks, short or long ones, in one block or in several; three
-/// groups of chunks; more channels than a unit has.
+/// More tiles than a chunk of their sums holds, and more than two chunks, short or long ones, in one block or in several;
+/// three groups of chunks; more channels than a unit has; more sums than the second cache of most processors holds; blocks
+/// of channels that two threads share out, for they cannot have equally many rows of positions.
 #[test]
 fn winograd_weights_by_chunks_of_tiles() {
     for s in [
@@ -46,8 +47,9 @@ fn winograd_weights_by_chunks_of_tiles() {
         ConvShape::square(6, 17, 28, 33, 3, 1, 1),
         ConvShape::square(12, 3, 19, 18, 2, 1, 0),
         ConvShape::square(1, 150, 9, 70, 3, 1, 1),
-        ConvShape::square(3, 3, 40, 580, 3, 1, 1),
-        ConvShape::square(1, 2, 262, 3, 3, 1, 1),
+        ConvShape::square(3, 1, 40, 930, 3, 1, 1),
+        ConvShape::square(1, 1, 262, 50, 3, 1, 1),
+        ConvShape::square(1, 20, 30, 70, 2, 1, 0),
     ] {
         let (x, dy) = (noise(s.input().plain_len(), 1), noise(s.output().plain_len(), 5));
         for algorithm in [Algorithm::Winograd, Algorithm::WinogradAccurate] {

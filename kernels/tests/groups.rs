@@ -18,6 +18,9 @@ fn groups_are_convolutions() {
         ConvShape { groups: 9, ..square(1, 144, 2, 144, 3, 1, 1) },
         ConvShape { groups: 2, ..square(2, 32, 11, 64, 3, 2, 1) },
         ConvShape { groups: 3, ..square(1, 96, 9, 48, 3, 2, 0) },
+        // More than a short chunk of tiles: how long it is depends on a group's channels, not on all.
+        ConvShape { groups: 7, ..square(1, 112, 26, 112, 3, 1, 1) },
+        ConvShape { groups: 4, ..square(1, 64, 50, 64, 3, 2, 1) },
     ] {
         check_winograd(&s);
     }

@@ -42,6 +42,9 @@ fn strided_winograd_gradients() {
         square(2, 3, 60, 20, 7, 2, 3),
         // Three groups of chunks.
         square(4, 1, 262, 2, 7, 2, 3),
+        // Two of them, where phases are blocks of their own.
+        square(1, 5, 370, 18, 3, 2, 1),
+        // Short and long chunks.
         square(2, 20, 98, 18, 3, 2, 1),
         square(2, 20, 98, 66, 3, 2, 1),
         square(1, 70, 12, 90, 3, 2, 1),

@@ -255,8 +255,8 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         [false, true] => 2,
         [true, true] => 3,
     };
-    let sums = variant.chunks(s.ic, s.oc);
-    tiles.chunks_mut(sums.tiles).for_each(|chunk| chunk.sort_by_key(rank));
+    let format = variant.chunks(s.ic, s.oc);
+    tiles.chunks_mut(format.tiles).for_each(|chunk| chunk.sort_by_key(rank));
     let place = |values: Vec<T>, axes: [Axis; 2]| -> Positions<T> {
         let [rows, cols] = axes.map(Axis::positions);
         let mut all = vec![None; n * n];
@@ -294,14 +294,14 @@ pub fn backward_weights<T: Float>(variant: Variant, s: &ConvShape, x: &[T], dy: 
         let gradients = &gradients[pair / s.ic];
         for (phase, inputs) in phases.iter().zip(&inputs[pair % s.ic * phases.len()..]) {
             let product = |p: usize| {
-                let pairs = inputs.chunks(sums.tiles).zip(gradients.chunks(sums.tiles));
+                let pairs = inputs.chunks(format.tiles).zip(gradients.chunks(format.tiles));
                 let chunk = |(x, dy): (&[Positions<T>], &[Positions<T>])| {
                     let pairs = x.iter().zip(dy).filter_map(|(x, dy)| x[p].zip(dy[p]));
                     pairs.fold(T::zero(), |sum, (x, dy)| x.mul_add(dy, sum))
                 };
                 let chunks: Vec<T> = pairs.map(chunk).collect();
                 let sum = |sums: &[T]| sums.iter().copied().reduce(|a, b| a + b).unwrap_or(T::zero());
-                sum(&chunks.chunks(sums.group).map(sum).collect::<Vec<T>>())
+                sum(&chunks.chunks(format.group).map(sum).collect::<Vec<T>>())
             };
             let line = |m: &[T]| variant.taps(m);
             let of_phase = both(&(0..n * n).map(product).collect::<Vec<T>>(), [n, n], line, line);

@@ -55,8 +55,8 @@ impl Source<'_> {
         block: usize,
         to: Spread,
     ) {
-        // Without a choice all loops over the rows unroll, and of the columns' transforms nothing is computed that the rows, those of
-        // one of two threads, do not take.
+        // Without a choice all loops over the rows unroll, and of the columns' transforms nothing is computed that the
+        // rows, those of one of two threads, do not take.
         // SAFETY: the caller's promise.
         unsafe {
             if to.rows == (0..B) {

@@ -28,8 +28,9 @@ use std::ops::Range;
 const UNIT: usize = 4;
 /// Elements that a block's transforms may have: 4 MiB, a part of the third cache.
 pub(super) const BLOCK: usize = 1 << 20;
-/// The same of short chunks, but for one: 512 KiB, for the second cache holds the sums as well. With a whole 1 MiB 16 to
-/// 48 channels took up to a tenth longer, with 4 MiB and chunks of 128 tiles up to twice as long (Granite Rapids).
+/// The same of short chunks, of which a block has at least one: 512 KiB, for the second cache holds the sums as well. With
+/// 1 MiB 16 to 48 channels took up to a tenth longer, with 4 MiB and chunks of 128 tiles up to half as long again (Granite
+/// Rapids).
 const NEAR: usize = 1 << 17;
 /// Elements of kept sums beyond which the third cache of many threads does not hold them beside the transforms: 16 MiB.
 const SUMS: usize = 1 << 22;
@@ -37,8 +38,8 @@ const SUMS: usize = 1 << 22;
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
 /// positions: the other side's transforms are computed by each thread. Half as many, if the other side has a single one
-/// and no thread goes without, and where threads cannot have equally many rows of positions. A block of channels counts for as many as it has phases, if no
-/// thread goes without.
+/// and no thread goes without, and where threads can have equally many blocks but not rows of positions. A block of channels
+/// counts for as many as it has phases, if no thread goes without.
 const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
@@ -55,9 +56,9 @@ pub(in crate::conv) struct Weights {
     forced: Option<usize>,
     /// Blocks of channels in a unit, at most; of the input's, where they are of phases, always all of them.
     pub(super) unit: usize,
-    /// Elements of sums beyond which all units take their turn at a position before the next: those that the second cache
-    /// holds, and of many threads [`SUMS`]; none where a forced blocking asks for units of several blocks.
-    sums: [usize; 2],
+    /// Elements of a share's sums beyond which all units take their turn at a position before the next: those that the second
+    /// cache holds, and of many threads [`SUMS`]; none where a forced blocking asks for units of several blocks.
+    most_sums: [usize; 2],
 }
 
 /// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
@@ -85,8 +86,8 @@ impl Weights {
         let forced = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
         let is_forced = options.blocking.is_some_and(|b| b.vectors > 1);
-        let sums = if is_forced { [0; 2] } else { [processor().second_cache / size_of::<f32>(), SUMS] };
-        Weights { forward, inputs, layout: options.input, chunks, forced, unit, sums }
+        let most_sums = if is_forced { [0; 2] } else { [processor().second_cache / size_of::<f32>(), SUMS] };
+        Weights { forward, inputs, layout: options.input, chunks, forced, unit, most_sums }
     }
 
     pub fn variant(&self) -> Variant {
@@ -110,7 +111,8 @@ impl Weights {
         let blocks = self.forward.in_blocks();
         let most = if ins > outs { blocks } else { outs };
         let is_narrow = blocks.min(outs) == 1 && most >= threads * WIDE / 2;
-        let wide = if is_narrow || !n.is_multiple_of(threads.max(1)) { WIDE / 2 } else { WIDE };
+        let is_even = !n.is_multiple_of(threads) && most.is_multiple_of(threads);
+        let wide = if is_narrow || is_even { WIDE / 2 } else { WIDE };
         let wide = if ins > outs && most >= threads { wide.div_ceil(self.inputs.phases()) } else { wide };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
@@ -156,7 +158,7 @@ impl Weights {
     pub(super) fn is_by_position(&self, share: &Share, are_many: bool) -> bool {
         let (ins, outs) = self.units(share);
         let has_several = self.forward.total() > self.chunks.tiles && ins * outs > 1;
-        has_several && self.share_sums(share) > self.sums[usize::from(are_many)]
+        has_several && self.share_sums(share) > self.most_sums[usize::from(are_many)]
     }
 
     /// Elements of a share's sums.

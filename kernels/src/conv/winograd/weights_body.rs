@@ -44,8 +44,8 @@ pub(super) enum Stage {
     /// Transform these blocks of channels of a share, its inputs counted before its outputs, at its rows of positions, of these
     /// tiles, whole chunks of the block's.
     Spread(Share, Range<usize>, Range<usize>),
-    /// Sum the products of some units of a share, of these of the blocks of input channels of each as far as it has them, at these
-    /// of the share's positions: at each of them all units.
+    /// Sum the products of some units of a share, of these of the blocks of input channels of each as far as it has them,
+    /// at these of the share's positions: at each of them all units.
     Multiply(Share, Range<usize>, Range<usize>, Range<usize>),
     /// Transform the sums of these of a unit's blocks of output channels to weights.
     Gather(Unit, Range<usize>),
@@ -108,8 +108,9 @@ struct Chunk {
     at: [usize; 2],
 }
 
-// SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for a
-// unit's sums, `dw` for the weights; no two tasks have the sums of a pair of channels at the same position, or its weights.
+// SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for
+// the sums of the stage's units, `dw` for the weights; no two tasks have the sums of a pair of channels at the same
+// position, or its weights.
 impl<T: Line<A, B>, const A: usize, const B: usize, const M: usize> Kernel for Part<'_, Whole<'_, T, A, B, M>> {
     type Output = ();
     #[inline(always)]
@@ -272,16 +273,17 @@ impl Body<'_> {
                     let m = self.m.wrapping_add((number - units.start) * self.plan.unit_len());
                     let ins = ins.start..ins.end.min(unit.ins.len());
                     // SAFETY: the caller's promise.
-                    unsafe { self.unit(s, share, &unit, m, ins, position, first, &orders) };
+                    unsafe { self.multiply_unit(s, share, &unit, m, ins, position, first, &orders) };
                 }
             }
         }
     }
 
-    /// Those of one unit, whose sums lie at `m`, at one position, of so many chunks as there are orders from tile `first` on.
+    /// Those of one unit, whose sums lie at `m`, at one position, of as many chunks as there are orders, from tile `first`
+    /// on.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    unsafe fn unit<S: Simd>(
+    unsafe fn multiply_unit<S: Simd>(
         &self,
         s: S,
         share: &Share,
@@ -372,6 +374,7 @@ impl Body<'_> {
             add_lines::<S, I, J>(s, &acc, m, unit.stream(), first);
         }
     }
+
     /// Adds the sums of a group of chunks to those of the groups before, or sets these.
     #[inline(always)]
     unsafe fn carry<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, m: *mut f32, sets: bool) {
