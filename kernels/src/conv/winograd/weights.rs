@@ -33,7 +33,7 @@ pub(super) const BLOCK: usize = 1 << 20;
 /// Rapids).
 const NEAR: usize = 1 << 17;
 /// Elements of kept sums beyond which the third cache of many threads does not hold them beside the transforms: 16 MiB.
-const SUMS: usize = 1 << 22;
+pub(super) const SUMS: usize = 1 << 22;
 /// Elements of a block's transforms at one position that the second cache holds beside the sums: 1 MiB.
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
@@ -56,9 +56,9 @@ pub(in crate::conv) struct Weights {
     forced: Option<usize>,
     /// Blocks of channels in a unit, at most; of the input's, where they are of phases, always all of them.
     pub(super) unit: usize,
-    /// Elements of a share's sums beyond which all units take their turn at a position before the next: those that the second
-    /// cache holds, and of many threads [`SUMS`]; none where a forced blocking asks for units of several blocks.
-    most_sums: [usize; 2],
+    /// Whether all units take their turn at a position before the next whatever their sums: a forced blocking of units of
+    /// several blocks asks for it.
+    by_position: bool,
 }
 
 /// How the work is shared out: into parts of the channels of one side and parts of the rows of positions.
@@ -76,6 +76,11 @@ pub(super) struct Share {
     pub rows: Range<usize>,
 }
 
+/// Elements that the second cache holds.
+fn second_cache() -> usize {
+    processor().second_cache / size_of::<f32>()
+}
+
 impl Weights {
     /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_weights`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
@@ -85,9 +90,8 @@ impl Weights {
         let chunks = variant.chunks(s.group_ic(), s.group_oc());
         let forced = options.blocking.map(|b| b.rows.max(1));
         let unit = options.blocking.map_or(UNIT, |b| b.vectors.clamp(1, UNIT));
-        let is_forced = options.blocking.is_some_and(|b| b.vectors > 1);
-        let most_sums = if is_forced { [0; 2] } else { [processor().second_cache / size_of::<f32>(), SUMS] };
-        Weights { forward, inputs, layout: options.input, chunks, forced, unit, most_sums }
+        let by_position = options.blocking.is_some_and(|b| b.vectors > 1);
+        Weights { forward, inputs, layout: options.input, chunks, forced, unit, by_position }
     }
 
     pub fn variant(&self) -> Variant {
@@ -136,7 +140,7 @@ impl Weights {
     /// Tiles in a share's block, whole chunks: sums that are kept are read and written once a block, so that there may
     /// be more transforms where there are more sums.
     fn tiles(&self, share: &Share) -> usize {
-        self.tiles_within(share, if self.chunks.group < usize::MAX { NEAR } else { BLOCK })
+        self.tiles_within(share, if self.chunks == Chunks::SHORT { NEAR } else { BLOCK })
     }
 
     /// The same for transforms of so many elements.
@@ -151,14 +155,15 @@ impl Weights {
 
     /// Whether the sums of all units are kept: for another block, or for other shares.
     fn keeps(&self, split: Split, share: &Share) -> bool {
-        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share, false)
+        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share, second_cache())
     }
 
-    /// Whether all units of a share of few or many threads take their turn at a position before the next.
-    pub(super) fn is_by_position(&self, share: &Share, are_many: bool) -> bool {
+    /// Whether all units take their turn at a position before the next, of a share for whose sums a cache has
+    /// room for so many elements.
+    pub(super) fn is_by_position(&self, share: &Share, room: usize) -> bool {
         let (ins, outs) = self.units(share);
         let has_several = self.forward.total() > self.chunks.tiles && ins * outs > 1;
-        has_several && self.share_sums(share) > self.most_sums[usize::from(are_many)]
+        has_several && (self.by_position || self.share_sums(share) > room)
     }
 
     /// Elements of a share's sums.
@@ -277,7 +282,7 @@ impl Weights {
             let (ins, outs) = self.units(&share);
             let (units, positions) = (ins * outs, share.rows.len() * f.variant.n());
             let keeps = self.keeps(split, &share);
-            let by_position = self.is_by_position(&share, false);
+            let by_position = self.is_by_position(&share, second_cache());
             for first in (0..total).step_by(tiles) {
                 let geometry = Geometry::with(positions, first..total.min(first + tiles));
                 let run = |stage, m| body(geometry, stage, v, m).run(isa);

@@ -6,7 +6,7 @@
 //! third cache in common, each reads what the other has written no faster than from memory.
 
 use super::Geometry;
-use super::weights::{BLOCK, Share, Weights};
+use super::weights::{BLOCK, SUMS, Share, Weights};
 use super::weights_body::{Body, Stage, Tensors};
 use crate::Isa;
 use crate::task::part;
@@ -53,7 +53,7 @@ impl<'a> Cuts<'a> {
             blocks: f.total().div_ceil(tiles),
             units,
             spreads: wanted.div_ceil(whole.ins.len() + whole.outs.len()).min(tiles.div_ceil(plan.chunks.tiles)),
-            by_unit: units >= 2 * threads && !plan.is_by_position(&whole, true),
+            by_unit: units >= 2 * threads && !plan.is_by_position(&whole, SUMS),
             parts,
             ins: wanted.div_ceil(positions * parts).min(plan.unit(&whole, 0).ins.len()),
             whole,

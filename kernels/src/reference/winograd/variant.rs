@@ -31,7 +31,7 @@ pub struct Chunks {
 impl Chunks {
     /// Of few channels: the second cache holds the transforms of so few tiles beside all sums. One sum of all chunks of
     /// what may be many tiles would round more than the products.
-    const SHORT: Chunks = Chunks { tiles: 32, group: 64 };
+    pub(crate) const SHORT: Chunks = Chunks { tiles: 32, group: 64 };
     /// Of others, whose sums are read and written once a chunk.
     const LONG: Chunks = Chunks { tiles: 128, group: usize::MAX };
 }
