@@ -114,12 +114,26 @@ impl Weights {
         // Phases of a block of channels stay together.
         let blocks = self.forward.in_blocks();
         let most = if ins > outs { blocks } else { outs };
+        if threads > 1 && n.is_multiple_of(threads) && self.has_equal_rows() {
+            return Split { channels: 1, rows: threads };
+        }
         let is_narrow = blocks.min(outs) == 1 && most >= threads * WIDE / 2;
         let is_even = !n.is_multiple_of(threads) && most.is_multiple_of(threads);
         let wide = if is_narrow || is_even { WIDE / 2 } else { WIDE };
         let wide = if ins > outs && most >= threads { wide.div_ceil(self.inputs.phases()) } else { wide };
         let rows = (threads / threads.min(most / wide).max(1)).clamp(1, n);
         Split { channels: (threads / rows).clamp(1, most), rows }
+    }
+
+    /// Whether threads should share out the rows of positions however many channels there are: none then transforms what
+    /// another does, and where the sums over tiles take several long chunks they are kept anyway. All tiles must have all
+    /// rows, lest the thread with the last ones has less to do. (Two threads, 96 to 512 channels, Granite Rapids: 4 to
+    /// 12 % less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %.)
+    fn has_equal_rows(&self) -> bool {
+        let f = &self.forward;
+        let is_whole = f.output.h.is_multiple_of(f.variant.m());
+        let is_long = self.chunks != Chunks::SHORT && f.total() > self.chunks.tiles;
+        f.variant.stride() == 1 && is_whole && is_long
     }
 
     /// The shares run by parts of channels, each by rows.
