@@ -4,6 +4,8 @@
 //! group, all taps: what one task, or a few where units are few, sums in a buffer that stays near. Rows of its tiles are pairs of
 //! input channel and tap, in the order of OIHW.
 
+mod parts;
+
 use super::chunk::Chunk;
 use super::tree::Tree;
 use super::unpack::Unpack;
@@ -13,9 +15,9 @@ use crate::conv::pass::{Strides, lanes_of_group};
 use crate::conv::tile::{ROWS, Run};
 use crate::conv::{Layout, Options};
 use crate::reference::conv::{GROUP, weight_chunk};
-use crate::task;
 use crate::threads::{Shared, for_each_task, most_threads};
 use crate::{ConvShape, Isa, LANES, blocks};
+use parts::{Part, Parts};
 use std::ops::Range;
 
 /// Blocks of output channels in a unit.
@@ -24,15 +26,6 @@ const PANEL: usize = 4;
 /// Rows up to which a unit has several blocks of input channels. They share the output gradients: pointwise layers in units of one
 /// block, 16 rows, took up to a quarter longer (Zen 5).
 const TALL: usize = 256;
-
-/// Register tiles that a part of a unit has at least.
-const FEWEST: usize = 4;
-
-/// Some rows of a unit.
-struct Part {
-    unit: usize,
-    rows: Range<usize>,
-}
 
 /// What the direct algorithm computes and how it walks.
 #[derive(Debug, Clone)]
@@ -202,40 +195,9 @@ impl Direct {
         self.groups * self.input_parts() * self.panels()
     }
 
-    /// Whether inputs or output gradients are copied, which each part of a unit would do again.
-    fn copies(&self) -> bool {
-        self.copy_x || self.copy_dy
-    }
-
-    /// Into how many parts the rows of a unit may be cut, so that each has some tiles. Small groups have no parts.
-    fn most_row_parts(&self) -> usize {
-        let rows = self.offsets.len() / self.inputs * (blocks(self.gic) / self.input_parts());
-        if self.by_lanes.is_some_and(|group| group > 1) { 1 } else { (rows / (FEWEST * ROWS)).max(1) }
-    }
-
-    /// Into how many parts the rows of a unit are cut where units and spans are few for the threads; if there is nothing to copy,
-    /// threads may as well have several tasks each.
-    fn row_parts(&self, threads: usize) -> usize {
-        let tasks = self.units() * self.spans(threads).0;
-        let (few, wanted) = if self.copies() { (threads, 2 * threads) } else { (4 * threads, 4 * threads) };
-        if threads == 1 || tasks >= few { 1 } else { wanted.div_ceil(tasks.max(1)).min(self.most_row_parts()) }
-    }
-
     /// Elements of the sums of a part of a unit, at most: `[oc block][row][16]`.
-    fn part_len(&self, parts: usize) -> usize {
-        self.panel * self.offsets.len().div_ceil(parts) * LANES
-    }
-
-    /// Into how many aligned spans (of `2^j` groups of images) the images are cut so that all threads have work.
-    fn spans(&self, threads: usize) -> (usize, usize) {
-        let groups = self.shape.n.div_ceil(GROUP);
-        let mut span = groups.next_power_of_two();
-        // Parts of rows that copy nothing cost less than sums of each span.
-        let units = self.units() * if self.copies() { 1 } else { self.most_row_parts() };
-        while threads > 1 && span > 1 && units * groups.div_ceil(span) < 2 * threads {
-            span /= 2;
-        }
-        (groups.div_ceil(span), span)
+    fn part_len(&self, parts: Parts) -> usize {
+        self.panel.div_ceil(parts.panels) * self.offsets.len().div_ceil(parts.rows) * LANES
     }
 
     /// Sums that a thread keeps while it combines a span of groups as a tree.
@@ -243,7 +205,7 @@ impl Direct {
         self.shape.n.div_ceil(GROUP).next_power_of_two().trailing_zeros() as usize + 2
     }
 
-    fn scratch_len(&self, parts: usize) -> usize {
+    fn scratch_len(&self, parts: Parts) -> usize {
         let images = self.chunk.0.min(self.shape.n);
         let x = if self.copy_x { images * self.x_strides().image } else { 0 };
         let dy = if self.copy_dy { images * self.dy_strides().image } else { 0 };
@@ -253,8 +215,8 @@ impl Direct {
     /// Elements of the workspace with that many threads, never less than with one.
     pub fn workspace_len(&self, threads: usize) -> usize {
         let len = |threads: usize| {
-            let ((spans, _), parts) = (self.spans(threads), self.row_parts(threads));
-            let partial = if spans > 1 { spans * self.units() * parts * self.part_len(parts) } else { 0 };
+            let ((spans, _), parts) = (self.spans(threads), self.parts(threads));
+            let partial = if spans > 1 { spans * self.units() * parts.count() * self.part_len(parts) } else { 0 };
             partial + threads * self.scratch_len(parts)
         };
         len(1).max(len(threads.max(1)))
@@ -265,9 +227,9 @@ impl Direct {
         let s = &self.shape;
         let threads = rayon::current_num_threads();
         let threads = most_threads(threads, workspace.len(), |threads| self.workspace_len(threads));
-        let ((spans, span), parts) = (self.spans(threads), self.row_parts(threads));
-        let (tasks, len, scratch_len) = (self.units() * parts, self.part_len(parts), self.scratch_len(parts));
-        let part = |i: usize| Part { unit: i / parts, rows: task::part(self.unit_rows(i / parts), parts, i % parts) };
+        let ((spans, span), parts) = (self.spans(threads), self.parts(threads));
+        let (tasks, len, scratch_len) = (self.units() * parts.count(), self.part_len(parts), self.scratch_len(parts));
+        let part = |i: usize| self.part(parts, i);
         let dw = Shared::new(dw);
         if spans == 1 {
             for_each_task(tasks, workspace, scratch_len, |task, scratch| {
@@ -297,14 +259,9 @@ impl Direct {
         });
     }
 
-    /// Rows of a unit, which are the first of the offsets.
-    fn unit_rows(&self, unit: usize) -> usize {
-        self.offsets.len() / self.inputs * self.place(unit).1.len()
-    }
-
     /// The sums of a part of a unit over a span of images, groups combined as a tree.
     fn span<'a>(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], scratch: &'a mut [f32]) -> &'a [f32] {
-        let len = self.panel * part.rows.len() * LANES;
+        let len = part.panel.len() * part.rows.len() * LANES;
         let (sums, copies) = scratch.split_at_mut(self.depth() * len);
         let mut tree = Tree::new(sums, len);
         for first in images.clone().step_by(GROUP) {
@@ -314,17 +271,9 @@ impl Direct {
         tree.finish()
     }
 
-    /// Group, blocks of input channels and blocks of output channels of a unit.
-    fn place(&self, unit: usize) -> (usize, Range<usize>, Range<usize>) {
-        let (unit, panel) = (unit / self.panels(), unit % self.panels());
-        let (group, input) = (unit / self.input_parts(), unit % self.input_parts());
-        let inputs = task::part(blocks(self.gic), self.input_parts(), input);
-        (group, inputs, task::part(blocks(self.goc), self.panels(), panel))
-    }
-
     /// The sums of a part of a unit over a group of images, chunk after chunk.
     fn group(&self, part: &Part, images: Range<usize>, x: &[f32], dy: &[f32], sums: &mut [f32], copies: &mut [f32]) {
-        let (group, inputs, panel) = self.place(part.unit);
+        let &Part { group, ref inputs, ref panel, .. } = part;
         let (xs, dys) = (self.x_strides(), self.dy_strides());
         let together = self.chunk.0.min(self.shape.n);
         let (copy_x, copy_dy) =
@@ -344,7 +293,7 @@ impl Direct {
                     x[first * xs.image + first_block + row * self.rows.in_step * xs.row..].as_ptr()
                 };
                 let dy = if self.copy_dy {
-                    let window = self.dy_window(group, &panel, row);
+                    let window = self.dy_window(group, panel, row);
                     for (image, to) in chunk_images.clone().zip(copy_dy.chunks_exact_mut(dys.image)) {
                         window.copy(dy, image, &[], to);
                     }
@@ -371,7 +320,7 @@ impl Direct {
 
     /// Writes the sums of a part of a unit to where they belong in OIHW: for each output channel one contiguous stretch.
     fn unpack(&self, part: &Part, sums: &[f32], dw: Shared) {
-        let (group, inputs, panel) = self.place(part.unit);
+        let &Part { group, ref inputs, ref panel, .. } = part;
         let s = &self.shape;
         let taps = s.kh * s.kw;
         // Lanes without a channel are a unit's last rows.

@@ -1,0 +1,108 @@
+//! How the units' work is shared out: by spans of images, by blocks of output channels, by rows.
+
+use super::Direct;
+use crate::conv::tile::ROWS;
+use crate::reference::conv::GROUP;
+use crate::{blocks, task};
+use std::ops::Range;
+
+/// Register tiles that a part of a unit has at least, and where something is copied.
+const FEWEST: usize = 4;
+const FEWEST_COPIED: usize = 2;
+
+/// What a part takes beside its products, in products of one vector for a row: to copy its inputs, and for each block of output
+/// channels to read the gradients.
+const COPIES: usize = 8;
+const READ: usize = 6;
+
+/// Into how many parts each unit is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// Of its blocks of output channels, and of its rows.
+    pub panels: usize,
+    pub rows: usize,
+}
+
+impl Parts {
+    /// Parts of a unit.
+    pub fn count(self) -> usize {
+        self.panels * self.rows
+    }
+}
+
+/// A part of a unit: its group of channels, blocks of input and of output channels, and which of its rows.
+pub(super) struct Part {
+    pub group: usize,
+    pub inputs: Range<usize>,
+    pub panel: Range<usize>,
+    pub rows: Range<usize>,
+}
+
+impl Direct {
+    /// Whether inputs or output gradients are copied, which each part of a unit does again.
+    fn copies(&self) -> bool {
+        self.copy_x || self.copy_dy
+    }
+
+    /// Rows of a unit's blocks of input channels.
+    fn rows_of(&self, inputs: usize) -> usize {
+        self.offsets.len() / self.inputs * inputs
+    }
+
+    /// Into how many parts the rows of a unit may be cut, so that each has some tiles. Small groups have no parts.
+    fn most_row_parts(&self) -> usize {
+        let fewest = if self.copies() { FEWEST_COPIED } else { FEWEST };
+        let rows = self.rows_of(blocks(self.gic) / self.input_parts());
+        if self.by_lanes.is_some_and(|group| group > 1) { 1 } else { (rows / (fewest * ROWS)).max(1) }
+    }
+
+    /// Into how many parts units are cut where they and spans are few for the threads: if something is copied, so that the last
+    /// thread ends as early as may be; if not, only rows, of which threads may as well have several tasks each.
+    pub(super) fn parts(&self, threads: usize) -> Parts {
+        let tasks = (self.units() * self.spans(threads).0).max(1);
+        let most = self.most_row_parts();
+        let whole = Parts { panels: 1, rows: 1 };
+        if threads == 1 || tasks >= 4 * threads {
+            return whole;
+        }
+        if !self.copies() {
+            return Parts { rows: (4 * threads).div_ceil(tasks).min(most), ..whole };
+        }
+        let time = |parts: &Parts| {
+            let rows = self.offsets.len().div_ceil(parts.rows);
+            let vectors = self.panel.div_ceil(parts.panels);
+            // A tile of a single vector has too few chains: a third more time.
+            let products = rows * vectors + if vectors == 1 { rows / 3 } else { 0 };
+            (tasks * parts.count()).div_ceil(threads) * (products + READ * vectors + COPIES)
+        };
+        let fewest_blocks = blocks(self.goc) / self.panels();
+        (1..=fewest_blocks)
+            .flat_map(|panels| (1..=most).map(move |rows| Parts { panels, rows }))
+            .min_by_key(time)
+            .unwrap_or(whole)
+    }
+
+    /// A part of all units'.
+    pub(super) fn part(&self, parts: Parts, i: usize) -> Part {
+        let (unit, i) = (i / parts.count(), i % parts.count());
+        let (unit, panel) = (unit / self.panels(), unit % self.panels());
+        let (group, input) = (unit / self.input_parts(), unit % self.input_parts());
+        let inputs = task::part(blocks(self.gic), self.input_parts(), input);
+        let panel = task::part(blocks(self.goc), self.panels(), panel);
+        let of = task::part(panel.len(), parts.panels, i / parts.rows);
+        let rows = task::part(self.rows_of(inputs.len()), parts.rows, i % parts.rows);
+        Part { group, inputs, panel: panel.start + of.start..panel.start + of.end, rows }
+    }
+
+    /// Into how many aligned spans (of `2^j` groups of images) the images are cut so that all threads have work.
+    pub(super) fn spans(&self, threads: usize) -> (usize, usize) {
+        let groups = self.shape.n.div_ceil(GROUP);
+        let mut span = groups.next_power_of_two();
+        // Parts of rows that copy nothing cost less than sums of each span.
+        let units = self.units() * if self.copies() { 1 } else { self.most_row_parts() };
+        while threads > 1 && span > 1 && units * groups.div_ceil(span) < 2 * threads {
+            span /= 2;
+        }
+        (groups.div_ceil(span), span)
+    }
+}
