@@ -85,12 +85,8 @@ impl Window {
                     }
                 } else if channel.is_multiple_of(LANES) && lanes == LANES {
                     out.copy_from_slice(&x[source(channel)..][..out.len()]);
-                } else if channel.is_multiple_of(LANES) && valid == 3 && lanes == 3 {
-                    // The planes of a colour image.
-                    let from = &x[source(channel)..];
-                    for (to, from) in out.as_chunks_mut::<3>().0.iter_mut().zip(from.chunks_exact(LANES)) {
-                        *to = [from[0], from[1], from[2]];
-                    }
+                } else if channel.is_multiple_of(LANES) && valid == lanes {
+                    copy_first(lanes, &x[source(channel)..], out);
                 } else {
                     for lane in 0..valid {
                         let from = &x[source(channel + lane)..];
@@ -101,5 +97,31 @@ impl Window {
                 }
             }
         }
+    }
+}
+
+/// Copies the first so many lanes of each pixel of a block, fewer than all: as many at once as the compiler knows of.
+fn copy_first(lanes: usize, from: &[f32], to: &mut [f32]) {
+    fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
+        for (to, from) in to.as_chunks_mut::<N>().0.iter_mut().zip(from.as_chunks::<LANES>().0) {
+            to.copy_from_slice(&from[..N]);
+        }
+    }
+    match lanes {
+        1 => copy::<1>(from, to),
+        2 => copy::<2>(from, to),
+        3 => copy::<3>(from, to),
+        4 => copy::<4>(from, to),
+        5 => copy::<5>(from, to),
+        6 => copy::<6>(from, to),
+        7 => copy::<7>(from, to),
+        8 => copy::<8>(from, to),
+        9 => copy::<9>(from, to),
+        10 => copy::<10>(from, to),
+        11 => copy::<11>(from, to),
+        12 => copy::<12>(from, to),
+        13 => copy::<13>(from, to),
+        14 => copy::<14>(from, to),
+        _ => copy::<15>(from, to),
     }
 }
