@@ -106,3 +106,58 @@ impl Direct {
         (groups.div_ceil(span), span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv::{Layout, Options};
+    use crate::{ConvShape, Isa};
+
+    fn plan(s: &ConvShape, input: Layout) -> Direct {
+        Direct::new(Isa::Portable, s, &Options { input, ..Options::default() })
+    }
+
+    /// First layers and others of a single unit, of one image and of a few.
+    #[test]
+    fn two_threads_have_as_much_to_do() {
+        for (images, ic, side, oc, kernel, stride) in [
+            (1, 3, 32, 64, 3, 1),
+            (4, 3, 112, 64, 3, 2),
+            (4, 8, 56, 32, 3, 2),
+            (4, 12, 64, 12, 3, 1),
+            (1, 1, 28, 32, 5, 1),
+        ] {
+            let s = ConvShape::square(images, ic, side, oc, kernel, stride, kernel / 2);
+            let plan = plan(&s, Layout::Blocked);
+            let (parts, mut work) = (plan.parts(2), [0; 2]);
+            assert_eq!((plan.units(), plan.spans(2).0), (1, 1), "{s:?}");
+            for i in 0..parts.count() {
+                let part = plan.part(parts, i);
+                work[i % 2] += part.panel.len() * part.rows.len();
+            }
+            assert!(work[0].abs_diff(work[1]) * 10 <= work[0] + work[1], "{s:?}: {parts:?} {work:?}");
+        }
+    }
+
+    /// Each row of each block of output channels of each unit belongs to one part.
+    #[test]
+    fn parts_are_all_of_the_units() {
+        for (ic, oc, groups) in [(3, 64, 1), (40, 80, 1), (12, 150, 1), (64, 96, 2), (24, 24, 24), (8, 8, 2)] {
+            let s = ConvShape { groups, ..ConvShape::square(2, ic, 9, oc, 3, 1, 1) };
+            let plan = plan(&s, Layout::Blocked);
+            for threads in 1..20 {
+                let parts = plan.parts(threads);
+                let mut seen = std::collections::BTreeSet::new();
+                for part in (0..plan.units() * parts.count()).map(|i| plan.part(parts, i)) {
+                    assert!(!part.panel.is_empty() && !part.rows.is_empty(), "{s:?} {threads}");
+                    let places = part.panel.clone().flat_map(|out| part.rows.clone().map(move |row| (out, row)));
+                    for (out, row) in places {
+                        assert!(seen.insert((part.group, part.inputs.start, out, row)), "{s:?} {threads}");
+                    }
+                }
+                let rows: usize = blocks(plan.gic) * plan.rows_of(1);
+                assert_eq!(seen.len(), plan.groups * rows * blocks(plan.goc), "{s:?} {threads}");
+            }
+        }
+    }
+}
