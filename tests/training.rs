@@ -167,6 +167,43 @@ type = "linear"
 outputs = 5
 "#;
 
+/// Strided Winograd convolutions in all passes: that of a first layer, from planes, and two between blocks.
+const STRIDED: &str = r#"name = "strided"
+input = [3, 48, 44]
+[training]
+epochs = 4
+batch = 5
+lr = 0.02
+[[layer]]
+name = "seven"
+type = "conv"
+channels = 32
+kernel = 7
+stride = 2
+padding = 3
+activation = "prelu"
+[[layer]]
+name = "three"
+type = "conv"
+channels = 64
+kernel = 3
+stride = 2
+padding = 1
+activation = "prelu"
+[[layer]]
+name = "five"
+type = "conv"
+channels = 32
+kernel = 5
+stride = 2
+padding = 2
+activation = "prelu-shared"
+[[layer]]
+name = "fc"
+type = "linear"
+outputs = 5
+"#;
+
 /// As [`OTHER`], but with a fully connected layer over an image in place of the global pooling.
 fn spatial() -> String {
     let pooling = "[[layer]]\nname = \"average\"\ntype = \"global-average-pool\"\n";
@@ -175,8 +212,7 @@ fn spatial() -> String {
 }
 
 /// Noise with a spot whose place is the class, so that there is something to learn.
-fn images(count: usize, seed: u64) -> Images {
-    let (c, h, w) = (3, 13, 11);
+fn images([c, h, w]: [usize; 3], count: usize, seed: u64) -> Images {
     let mut rng = Rng::new(seed, 99);
     let mut pixels: Vec<u8> = (0..count * c * h * w).map(|_| rng.below(256) as u8).collect();
     let labels: Vec<u32> = (0..count as u32).map(|i| i * 7 % 5).collect();
@@ -186,9 +222,9 @@ fn images(count: usize, seed: u64) -> Images {
     Images { c, h, w, pixels, labels, disk: None }
 }
 
-fn dataset() -> Dataset {
+fn dataset(size: [usize; 3]) -> Dataset {
     let classes = ["a", "b", "c", "d", "e"].map(String::from).to_vec();
-    Dataset { name: "spots".into(), classes, train: images(19 * 6 + 3, 1), test: images(23, 2) }
+    Dataset { name: "spots".into(), classes, train: images(size, 19 * 6 + 3, 1), test: images(size, 23, 2) }
 }
 
 /// The checkpoint after so many steps with so many threads.
@@ -215,33 +251,37 @@ fn assert_moved(checkpoint: &Checkpoint) {
 }
 
 #[test]
-fn the_tiled_net_takes_winograd_in_all_passes() {
-    let model = Model::parse(TILED).unwrap();
-    let mut count = [0; 3];
-    for (layer, d) in model.layers.iter().zip(model.dims(19).unwrap()) {
-        let Op::Conv(c, _) = layer.op else { continue };
-        let square = ConvShape::square(d.n, d.c, d.h, c.channels, c.kernel, c.stride, c.padding);
-        let (s, isa, o) = (ConvShape { iw: d.w, ..square }, Isa::Portable, conv::Options::default());
-        let forward = conv::Forward::new(isa, &s, &o).unwrap().variant();
-        let data = conv::BackwardData::new(isa, &s, &o).unwrap().variant();
-        let weights = conv::BackwardWeights::new(isa, &s, &o).unwrap().variant();
-        for (variant, count) in [forward, data, weights].into_iter().zip(&mut count) {
-            *count += usize::from(variant.is_some());
+fn these_nets_take_winograd_in_all_passes() {
+    for text in [TILED, STRIDED] {
+        let model = Model::parse(text).unwrap();
+        let mut count = [0; 3];
+        for (i, (layer, d)) in model.layers.iter().zip(model.dims(19).unwrap()).enumerate() {
+            let Op::Conv(c, _) = layer.op else { continue };
+            let square = ConvShape::square(d.n, d.c, d.h, c.channels, c.kernel, c.stride, c.padding);
+            let (s, isa) = (ConvShape { iw: d.w, ..square }, Isa::Portable);
+            let input = if i == 0 { conv::Layout::Nchw } else { conv::Layout::Blocked };
+            let (from, blocked) = (conv::Options { input, ..Default::default() }, conv::Options::default());
+            let forward = conv::Forward::new(isa, &s, &from).unwrap().variant();
+            let data = conv::BackwardData::new(isa, &s, &blocked).unwrap().variant();
+            let weights = conv::BackwardWeights::new(isa, &s, &from).unwrap().variant();
+            for (variant, count) in [forward, data, weights].into_iter().zip(&mut count) {
+                *count += usize::from(variant.is_some());
+            }
         }
+        assert_eq!(count, [3; 3], "{}", model.name);
     }
-    assert_eq!(count, [3, 3, 3]);
 }
 
 #[test]
 fn the_same_bytes_on_every_instruction_set_and_any_number_of_threads() {
-    let data = dataset();
-    for text in [EVERY, OTHER, TILED, &spatial()] {
-        let want = train(text, &data, Isa::Portable, 1, 20);
+    for (text, steps) in [(EVERY, 20), (OTHER, 20), (TILED, 20), (&spatial(), 20), (STRIDED, 6)] {
+        let data = &dataset(Model::parse(text).unwrap().input);
+        let want = train(text, data, Isa::Portable, 1, steps);
         assert_moved(&want);
         let bytes = want.to_bytes().unwrap();
         for isa in Isa::available() {
             for threads in [1, 2, 5] {
-                let got = train(text, &data, isa, threads, 20).to_bytes().unwrap();
+                let got = train(text, data, isa, threads, steps).to_bytes().unwrap();
                 assert!(got == bytes, "{}: {isa}, {threads} threads", want.model.name);
             }
         }
