@@ -167,7 +167,8 @@ type = "linear"
 outputs = 5
 "#;
 
-/// Strided Winograd convolutions in all passes: that of a first layer, from planes, and two between blocks.
+/// Strided Winograd convolutions in all passes that training takes: that of a first layer, from planes, and two between
+/// blocks.
 const STRIDED: &str = r#"name = "strided"
 input = [3, 48, 44]
 [training]
@@ -252,7 +253,7 @@ fn assert_moved(checkpoint: &Checkpoint) {
 
 #[test]
 fn these_nets_take_winograd_in_all_passes() {
-    for text in [TILED, STRIDED] {
+    for (text, want) in [(TILED, [3, 3, 3]), (STRIDED, [3, 2, 3])] {
         let model = Model::parse(text).unwrap();
         let mut count = [0; 3];
         for (i, (layer, d)) in model.layers.iter().zip(model.dims(19).unwrap()).enumerate() {
@@ -264,11 +265,13 @@ fn these_nets_take_winograd_in_all_passes() {
             let forward = conv::Forward::new(isa, &s, &from).unwrap().variant();
             let data = conv::BackwardData::new(isa, &s, &blocked).unwrap().variant();
             let weights = conv::BackwardWeights::new(isa, &s, &from).unwrap().variant();
+            // Of a first layer nobody asks for the gradient of the images.
+            let data = data.filter(|_| i > 0);
             for (variant, count) in [forward, data, weights].into_iter().zip(&mut count) {
                 *count += usize::from(variant.is_some());
             }
         }
-        assert_eq!(count, [3; 3], "{}", model.name);
+        assert_eq!(count, want, "{}", model.name);
     }
 }
 

@@ -122,6 +122,7 @@ fn copy_first(lanes: usize, from: &[f32], to: &mut [f32]) {
         12 => copy::<12>(from, to),
         13 => copy::<13>(from, to),
         14 => copy::<14>(from, to),
-        _ => copy::<15>(from, to),
+        15 => copy::<15>(from, to),
+        _ => unreachable!("all lanes are copied at once"),
     }
 }

@@ -114,7 +114,7 @@ impl Weights {
         // Phases of a block of channels stay together.
         let blocks = self.forward.in_blocks();
         let most = if ins > outs { blocks } else { outs };
-        if threads > 1 && n.is_multiple_of(threads) && self.has_equal_rows() {
+        if threads == 2 && self.has_equal_rows() {
             return Split { channels: 1, rows: threads };
         }
         let is_narrow = blocks.min(outs) == 1 && most >= threads * WIDE / 2;
@@ -125,15 +125,14 @@ impl Weights {
         Split { channels: (threads / rows).clamp(1, most), rows }
     }
 
-    /// Whether threads should share out the rows of positions however many channels there are: none then transforms what
-    /// another does, and where the sums over tiles take several long chunks they are kept anyway. All tiles must have all
-    /// rows, lest the thread with the last ones has less to do. (Two threads, 96 to 512 channels, Granite Rapids: 4 to
-    /// 12 % less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %.)
+    /// Whether two threads should share out the rows of positions however many channels there are: none then transforms
+    /// what the other does, and of tiles that fill several long chunks the sums are kept either way. All tiles must have
+    /// all rows, lest the thread with the last ones has less to do. (96 to 256 up to 512 to 512 channels of F(3×3, 4×4):
+    /// 4 to 12 % less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %. Granite Rapids.)
     fn has_equal_rows(&self) -> bool {
         let f = &self.forward;
-        let is_whole = f.output.h.is_multiple_of(f.variant.m());
         let is_long = self.chunks != Chunks::SHORT && f.total() > self.chunks.tiles;
-        f.variant.stride() == 1 && is_whole && is_long
+        f.variant == Variant::F4x3 && f.output.h.is_multiple_of(f.variant.m()) && is_long
     }
 
     /// The shares run by parts of channels, each by rows.

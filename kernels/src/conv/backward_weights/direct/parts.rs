@@ -3,16 +3,17 @@
 use super::Direct;
 use crate::conv::tile::ROWS;
 use crate::reference::conv::GROUP;
-use crate::{blocks, task};
+use crate::{Isa, blocks, task};
 use std::ops::Range;
 
-/// Register tiles that a part of a unit has at least, and where something is copied.
+/// Register tiles that a part of a unit has at least.
 const FEWEST: usize = 4;
+/// The same where something is copied.
 const FEWEST_COPIED: usize = 2;
 
-/// What a part takes beside its products, in products of one vector for a row: to copy its inputs, and for each block of output
-/// channels to read the gradients.
+/// What a part takes to copy its inputs, in products of one vector for a row.
 const COPIES: usize = 8;
+/// What it takes to read the gradients of a block of output channels, in the same.
 const READ: usize = 6;
 
 /// Into how many parts each unit is cut.
@@ -39,7 +40,7 @@ pub(super) struct Part {
 }
 
 impl Direct {
-    /// Whether inputs or output gradients are copied, which each part of a unit does again.
+    /// Whether inputs or output gradients are copied. Each part copies the inputs again, and parts of rows both.
     fn copies(&self) -> bool {
         self.copy_x || self.copy_dy
     }
@@ -56,8 +57,8 @@ impl Direct {
         if self.by_lanes.is_some_and(|group| group > 1) { 1 } else { (rows / (fewest * ROWS)).max(1) }
     }
 
-    /// Into how many parts units are cut where they and spans are few for the threads: if something is copied, so that the last
-    /// thread ends as early as may be; if not, only rows, of which threads may as well have several tasks each.
+    /// Into how many parts units are cut where they and spans are few for the threads: if something is copied, so that
+    /// the last thread ends as early as may be; if not, by rows alone, and threads may as well have several tasks each.
     pub(super) fn parts(&self, threads: usize) -> Parts {
         let tasks = (self.units() * self.spans(threads).0).max(1);
         let most = self.most_row_parts();
@@ -71,18 +72,21 @@ impl Direct {
         let time = |parts: &Parts| {
             let rows = self.offsets.len().div_ceil(parts.rows);
             let vectors = self.panel.div_ceil(parts.panels);
-            // A tile of a single vector has too few chains: a third more time.
-            let products = rows * vectors + if vectors == 1 { rows / 3 } else { 0 };
+            // With AVX-512 a tile of a single vector has too few chains: a third more time.
+            let waits = if vectors == 1 && self.isa == Isa::Avx512 { rows / 3 } else { 0 };
+            let products = rows * vectors + waits;
             (tasks * parts.count()).div_ceil(threads) * (products + READ * vectors + COPIES)
         };
         let fewest_blocks = blocks(self.goc) / self.panels();
+        // More than a few tasks a thread are never wanted.
+        let most = most.min(4 * threads);
         (1..=fewest_blocks)
             .flat_map(|panels| (1..=most).map(move |rows| Parts { panels, rows }))
             .min_by_key(time)
             .unwrap_or(whole)
     }
 
-    /// A part of all units'.
+    /// Part `i` of those of all units.
     pub(super) fn part(&self, parts: Parts, i: usize) -> Part {
         let (unit, i) = (i / parts.count(), i % parts.count());
         let (unit, panel) = (unit / self.panels(), unit % self.panels());
@@ -110,11 +114,11 @@ impl Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv::{Layout, Options};
-    use crate::{ConvShape, Isa};
+    use crate::ConvShape;
+    use crate::conv::Options;
 
-    fn plan(s: &ConvShape, input: Layout) -> Direct {
-        Direct::new(Isa::Portable, s, &Options { input, ..Options::default() })
+    fn plan(s: &ConvShape) -> Direct {
+        Direct::new(Isa::Portable, s, &Options::default())
     }
 
     /// First layers and others of a single unit, of one image and of a few.
@@ -128,7 +132,7 @@ mod tests {
             (1, 1, 28, 32, 5, 1),
         ] {
             let s = ConvShape::square(images, ic, side, oc, kernel, stride, kernel / 2);
-            let plan = plan(&s, Layout::Blocked);
+            let plan = plan(&s);
             let (parts, mut work) = (plan.parts(2), [0; 2]);
             assert_eq!((plan.units(), plan.spans(2).0), (1, 1), "{s:?}");
             for i in 0..parts.count() {
@@ -142,9 +146,19 @@ mod tests {
     /// Each row of each block of output channels of each unit belongs to one part.
     #[test]
     fn parts_are_all_of_the_units() {
-        for (ic, oc, groups) in [(3, 64, 1), (40, 80, 1), (12, 150, 1), (64, 96, 2), (24, 24, 24), (8, 8, 2)] {
-            let s = ConvShape { groups, ..ConvShape::square(2, ic, 9, oc, 3, 1, 1) };
-            let plan = plan(&s, Layout::Blocked);
+        for (ic, oc, groups, kernel) in [
+            (3, 64, 1, 3),
+            (40, 80, 1, 3),
+            (12, 150, 1, 3),
+            (64, 96, 2, 3),
+            (24, 24, 24, 3),
+            (8, 8, 2, 3),
+            // Nothing is copied, and units have several blocks of input channels.
+            (300, 40, 1, 1),
+            (600, 64, 1, 1),
+        ] {
+            let s = ConvShape { groups, ..ConvShape::square(2, ic, 9, oc, kernel, 1, kernel / 2) };
+            let plan = plan(&s);
             for threads in 1..20 {
                 let parts = plan.parts(threads);
                 let mut seen = std::collections::BTreeSet::new();
