@@ -127,8 +127,8 @@ impl Weights {
 
     /// Whether two threads should share out the rows of positions however many channels there are: none then transforms
     /// what the other does, and of tiles that fill several long chunks the sums are kept either way. All tiles must have
-    /// all rows, lest the thread with the last ones has less to do. (96 to 256 up to 512 to 512 channels of F(3×3, 4×4):
-    /// 4 to 12 % less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %. Granite Rapids.)
+    /// all rows, lest the thread with the last ones has less to do. (128 to 512 channels of F(3×3, 4×4): up to a twelfth
+    /// less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %. Granite Rapids.)
     fn has_equal_rows(&self) -> bool {
         let f = &self.forward;
         let is_long = self.chunks != Chunks::SHORT && f.total() > self.chunks.tiles;
