@@ -17,12 +17,11 @@ use crate::nn::NetError;
 use crate::problem::{Problem, ProblemError};
 pub use rectify_kernels::conv::{Algorithm, Layout};
 use rectify_kernels::{ConvShape, Error, Isa};
-use std::{fmt, io, path::PathBuf};
+use std::fmt;
 
 mod check;
 mod conv;
 mod infer;
-mod json;
 pub mod machine;
 mod prelu;
 mod tensors;
@@ -30,7 +29,6 @@ pub(crate) mod timing;
 mod train;
 
 pub use infer::{InferOptions, InferRecord, infer};
-pub use json::JsonFile;
 pub use train::{TrainOptions, TrainProfile, TrainRecord, train};
 
 /// What is measured on a problem.
@@ -119,7 +117,7 @@ impl Options {
 
     /// This instruction set, all processors, one second, no check.
     pub fn with_isa(isa: Isa) -> Options {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = machine::logical_processors();
         Options { algorithm: Algorithm::Auto, layout: Layout::Blocked, isa, threads, seconds: 1.0, check: false }
     }
 
@@ -197,14 +195,6 @@ pub enum BenchError {
     /// The tensors need more memory than there is.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A file cannot be written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
     /// A batch or a number of steps is out of bounds.
     #[error(transparent)]
     Hyper(#[from] HyperError),

@@ -182,7 +182,9 @@ impl Conv2dSpec {
     /// Elements of the OIHW weights, `[out][in / groups][kernel rows][kernel columns]`.
     pub fn weight_len(&self) -> usize {
         let (rows, cols) = self.kernel;
-        self.out_channels.saturating_mul(self.in_channels / self.groups.max(1)).saturating_mul(rows * cols)
+        self.out_channels
+            .saturating_mul(self.in_channels / self.groups.max(1))
+            .saturating_mul(rows.saturating_mul(cols))
     }
 
     /// The shape on an input of these dimensions.

@@ -61,10 +61,10 @@ pub enum TrainError {
         /// What is wrong with it.
         why: String,
     },
-    /// The loss is infinite or no number.
+    /// The loss, or a slope, is infinite or no number.
     #[error("the loss became {loss} in step {step}: the learning rate may be too high")]
     Diverged {
-        /// Mean loss of the step.
+        /// Mean loss of the step or, after the last of an epoch, of the test images.
         loss: f64,
         /// Number of the step, from 1.
         step: u64,
@@ -241,15 +241,19 @@ impl<'d> Trainer<'d> {
         f64::from(self.progress.step) * self.model.training.batch as f64
     }
 
-    fn step(&mut self) -> Result<StepRecord, TrainError> {
+    /// Learning rate of a step of this epoch, after that many steps in all.
+    fn rate(&self, steps: u64) -> f32 {
         let training = &self.model.training;
         let all = f64::from(training.epochs) * f64::from(self.steps_per_epoch());
-        let done = self.progress.steps as f64 / all;
-        let lr = training.schedule.rate(training.lr, self.progress.epoch, done, &self.progress.schedule);
+        training.schedule.rate(training.lr, self.progress.epoch, steps as f64 / all, &self.progress.schedule)
+    }
+
+    fn step(&mut self) -> Result<StepRecord, TrainError> {
+        let lr = self.rate(self.progress.steps);
         self.stepper.lr = lr;
         let stepper = &mut self.stepper;
         let sums = self.feed.step(self.progress.steps, |pixels, labels| stepper.step(pixels, labels))??;
-        let images = training.batch as f64;
+        let images = self.model.training.batch as f64;
         let (loss, accuracy) = (sums.loss / images, sums.correct as f64 / images);
         self.progress.steps += 1;
         if !loss.is_finite() {
@@ -263,17 +267,21 @@ impl<'d> Trainer<'d> {
 
     fn end_epoch(&mut self, images_per_s: f64) -> Result<EpochRecord, TrainError> {
         let seen = self.seen();
-        let test = self.evaluate()?;
+        let (test, slopes, steps) = (self.evaluate()?, self.slopes(), self.progress.steps);
+        // No step has seen what the last one made of the parameters.
+        if !test.loss.is_finite() || slopes.iter().any(|s| !s.mean.is_finite()) {
+            return Err(TrainError::Diverged { loss: test.loss, step: steps });
+        }
         let record = EpochRecord {
             epoch: self.progress.epoch + 1,
-            steps: self.progress.steps,
-            lr: self.stepper.lr,
+            steps,
+            lr: self.rate(steps.saturating_sub(1)),
             train_loss: self.progress.loss / seen,
             train_accuracy: self.progress.correct as f64 / seen,
             test_loss: test.loss,
             test_accuracy: test.accuracy(),
             images_per_s,
-            slopes: self.slopes(),
+            slopes,
         };
         let progress = &mut self.progress;
         self.model.training.schedule.end_epoch(record.train_loss, &mut progress.schedule);

@@ -1,8 +1,8 @@
 //! Testing by views: an image is scaled, seen in one or many windows, and the probabilities are averaged.
 //!
-//! As in He et al. 2015, section 4, the image's shorter side is scaled to each of some lengths. [`Views`] says what is seen
-//! of it. A view gives the softmax of its scores, in `f64`; the mean over the views of a scale, then over the scales, then
-//! over the models ranks the classes. [`Evaluation`] has the errors, and what they cost.
+//! As in He et al. 2015, section 4, the image's shorter side is scaled to each of some lengths. [`Views`] says what is
+//! seen of it. A view gives the softmax of its scores, in `f64`; the mean over the views of a scale, then over the
+//! scales, then over the models ranks the classes. [`Evaluation`] has the errors, and what they cost.
 
 mod maps;
 
@@ -24,8 +24,9 @@ pub enum Views {
     Single,
     /// The crops in the corners and in the middle, of the image and of its mirror image (Krizhevsky et al. 2012).
     Ten,
-    /// The ten windows at the same places of the feature maps, which are computed once on the whole image and once on its
-    /// mirror image; spatial pyramid pooling and the layers behind it see a window ("multi-view testing on feature maps").
+    /// The ten windows at the same places of the feature maps, which are computed once on the whole image and once on
+    /// its mirror image; spatial pyramid pooling and the layers behind it see a window ("multi-view testing on feature
+    /// maps").
     Maps,
     /// As [`Views::Maps`], but every window that the feature maps have.
     Dense,
@@ -146,8 +147,8 @@ impl Tester {
     ///
     /// # Errors
     /// A model that does not fit together, or, for [`Views::Maps`] and [`Views::Dense`], has neither a pyramid nor a
-    /// global pooling layer behind a chain of others; another number of channels than 1 or 3; a normalisation that is not
-    /// finite.
+    /// global pooling layer behind a chain of others; another number of channels than 1 or 3; a normalisation that is
+    /// not finite.
     pub fn new(
         model: &Model,
         parameters: Parameters,
@@ -297,17 +298,18 @@ impl Evaluation {
     }
 }
 
-/// How many classes come before the label's: of equal probability, those of lower number. All of them if it is NaN.
+/// How many classes come before the label's: of equal probability, those of lower number. Without end if one is NaN, so
+/// that the label is not among the first five of fewer classes either.
 fn rank(probabilities: &[f64], label: usize) -> usize {
-    let Some(&own) = probabilities.get(label) else { return probabilities.len() };
+    let Some(&own) = probabilities.get(label) else { return usize::MAX };
     if probabilities.iter().any(|p| p.is_nan()) {
-        return probabilities.len();
+        return usize::MAX;
     }
     probabilities.iter().enumerate().filter(|&(c, &p)| p > own || (p == own && c < label)).count()
 }
 
-/// Tests some nets together at some scales (lengths of the shorter side, in pixels). `observe` hears how many images are
-/// done; `false` ends the test there.
+/// Tests some nets together at some scales (lengths of the shorter side, in pixels). `observe` hears how many images
+/// are done; `false` ends the test there.
 ///
 /// # Errors
 /// No nets, scales or images; an image that cannot be read or, scaled, is smaller than a net's input.

@@ -40,7 +40,8 @@ fn parameters(model: &Model) -> Parameters {
 
 #[test]
 fn scores_are_those_in_f64_at_any_size_and_pyramid() {
-    // Images with fewer pixels than bins, long ones, ones that no stride divides; the pyramid 1 alone is global pooling.
+    // Images with fewer pixels than bins, long ones, ones that no stride divides; the pyramid 1 alone is global
+    // pooling.
     for bins in ["[1]", "[6, 3, 2, 1]", "[4, 5]", "[9, 9]"] {
         let own = net(bins);
         let parameters = parameters(&own);

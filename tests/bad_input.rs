@@ -252,3 +252,46 @@ fn a_run_that_diverges_leaves_no_checkpoint() {
     fs::create_dir(home.at("run")).unwrap();
     home.refuses(&["train", "--model", "good.toml", "--lr", "1e30", "--out", "run"], 1, "the loss became ");
 }
+
+/// The steps that led there are what one wants to see then.
+#[test]
+fn a_run_that_diverges_leaves_its_step_log() {
+    let home = Home::new();
+    fs::create_dir(home.at("run")).unwrap();
+    let args = ["train", "--model", "good.toml", "--lr", "1e30", "--out", "run", "--step-log", "steps.jsonl"];
+    assert_eq!(home.run(&args).status.code(), Some(1));
+    let log = fs::read_to_string(home.at("steps.jsonl")).unwrap();
+    assert!(log.starts_with("{\"step\":1,"), "{log}");
+    assert!(fs::read_dir(home.at("run")).unwrap().next().is_none());
+}
+
+/// A run goes on in its own folder, or in a new one.
+#[test]
+fn another_run_is_not_overwritten_by_one_that_goes_on() {
+    let home = Home::new();
+    home.checkpoint();
+    let other = ["train", "--model", "good.toml", "--steps", "1", "--seed", "2", "--out", "other", "--threads", "1"];
+    assert!(home.run(&other).status.success());
+    let on = ["train", "--resume", "run/checkpoint.safetensors", "--steps", "4", "--out"];
+    home.refuses(&[&on[..], &["other"]].concat(), 1, "other/checkpoint.safetensors: is there already");
+    assert!(home.run(&[&on[..], &["new"]].concat()).status.success());
+    // Its own folder by another name.
+    assert!(home.run(&[&on[..], &["new/../run/"]].concat()).status.success());
+    assert!(
+        fs::read(home.at("run/checkpoint.safetensors")).unwrap()
+            == fs::read(home.at("new/checkpoint.safetensors")).unwrap()
+    );
+}
+
+/// What cannot be allocated is refused before anything is.
+#[test]
+fn tensors_beyond_all_memory() {
+    let home = Home::new();
+    // 65536 images of 65536 × 65536 pixels: more than an address has bits for.
+    let large = MODEL.replace("[3, 32, 32]", "[3, 65536, 65536]").replace("stride = 2", "stride = 4");
+    let large = large.replace("\nkernel = 4", "\nkernel = 4096");
+    fs::write(home.at("large.toml"), large).unwrap();
+    for command in ["init-study", "bench-train", "bench-infer"] {
+        home.refuses(&[command, "--model", "large.toml", "--batch", "65536"], 1, "MiB, more than there is");
+    }
+}

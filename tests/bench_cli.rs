@@ -197,3 +197,12 @@ fn info_describes_the_machine() {
     assert_eq!(text.lines().filter(|line| line.contains(" chosen")).count(), 1 + text.matches("not chosen").count());
     assert_eq!(refusal(&["info", "--threads", "0"]).0, 2);
 }
+
+#[test]
+fn an_audit_is_of_algorithms() {
+    let small = ["bench", "--audit", "--problem", "mb1ic16ih8oc16oh8kh3ph1", "--seconds", "0", "--threads", "1"];
+    let (code, error) = refusal(&[&small[..], &["--direction", "prelu-backward"]].concat());
+    assert!(code == 2 && error.contains("--audit: prelu-backward has no algorithms"), "{error}");
+    let (code, error) = refusal(&[&small[..], &["--algorithm", "direct"]].concat());
+    assert!(code == 2 && error.contains("--algorithm"), "{error}");
+}

@@ -2,9 +2,9 @@
 //! gradients/.
 //!
 //! Each operation but the loss is linear in what is moved, as long as no pre-activation changes its sign and no maximum
-//! changes hands, so a difference quotient is exact but for rounding. For `f = Σ g·y` whose evaluation has `n` roundings
-//! on the way from an input to `f`, each of the two values is off by at most `γ(n)·F`, with `F` the sum of the terms'
-//! magnitudes; so is the analytic gradient, times the step `h`. Hence the bound `2·γ(n)·F/h`.
+//! changes hands, so a difference quotient is exact but for rounding. For `f = Σ g·y` whose evaluation has `n`
+//! roundings on the way from an input to `f`, each of the two values is off by at most `γ(n)·F`, with `F` the sum of
+//! the terms' magnitudes; so is the analytic gradient, times the step `h`. Hence the bound `2·γ(n)·F/h`.
 
 use rectify_kernels::pool::PoolShape;
 use rectify_kernels::{ConvShape, Dims, reference};

@@ -43,9 +43,10 @@ fn layers_are_printed_with_their_figures() {
 
 #[test]
 fn other_sizes_are_planned_where_the_net_takes_them() {
-    let text = success(&["model", "a19", "--size", "384", "512"]);
+    let text = success(&["model", "a19", "--size", "384,512"]);
     assert!(text.starts_with("a19, images of 3×384×512\n") && row(&text, "conv4_5").contains(&"512×24×32"));
     assert!(text.contains("\n178032072 parameters"));
+    refusal(&["model", "a19", "--size", "1,2,3"], 2, "--size: 3 numbers");
     refusal(&["model", "vgg19", "--size", "256"], 2, "layer \"fc1\" would read 32768 values of an image of 256×256");
     refusal(&["model", "vgg20"], 2, "unknown model \"vgg20\": expected shapes-small, ");
     refusal(&["model", "a19", "--batch", "0"], 2, "no dimension may be 0");

@@ -300,6 +300,21 @@ fn runs_made_with_other_settings_are_refused_and_stay_as_they_are() {
     home.success("depth", "out", &some);
 }
 
+/// A finding like any other: the rest of the study is made, and the exit code tells.
+#[test]
+fn a_run_that_diverges_keeps_no_other_from_its_end() {
+    let home = Home::new();
+    let some = ["--epochs", "1", "--seeds", "1", "--lr", "1e25"];
+    let (code, error) = home.refusal("prelu", "out", &some);
+    assert_eq!(code, 1);
+    for variant in VARIANTS {
+        let run = format!("{variant}-seed1: the loss became ");
+        assert!(error.contains(&run), "{error}");
+    }
+    let table = text(&home.at("out/prelu/table.md"));
+    assert!(table.contains("| relu | 0 of 1 |"), "{table}");
+}
+
 #[test]
 fn bad_input_is_refused_by_name() {
     let home = Home::new();

@@ -123,7 +123,8 @@ type = "linear"
 outputs = 5
 "#;
 
-/// Winograd convolutions in all passes, of both kernels, with more tiles than a chunk of the weight gradient's sums holds.
+/// Winograd convolutions in all passes, of both kernels, with more tiles than a chunk of the weight gradient's sums
+/// holds.
 const TILED: &str = r#"name = "tiled"
 input = [3, 13, 11]
 [training]

@@ -142,6 +142,8 @@ fn what_makes_no_sense_is_refused() {
     with(&["--checkpoint", TWO], 2, "without --views one is evaluated");
     refusal(home, &["eval", "--checkpoint", ONE, "--views", "ten"], 1, "has other classes than the checkpoint's");
     refusal(home, &["eval", "--views", "ten"], 2, "--checkpoint");
+    with(&["--views", "single", "--images", "0"], 2, "'0' for '--images <N>'");
+    with(&["--views", "single", "--scale", "65536"], 1, "but at most 67108864 are read");
 }
 
 #[test]
@@ -172,8 +174,10 @@ fn photos_are_trained_on_at_random_scales_and_a_run_goes_on_where_it_stopped() {
     assert!(text.contains("two on set: 6 training and 6 test images of 6 classes"), "{text}");
     let bytes = |run: &str| fs::read(home.join(run).join("checkpoint.safetensors")).unwrap();
     // Neither the threads nor an interruption shows; the variation does.
-    run(&train("b", &["--skip-broken", "--threads", "3", "--steps", "2"]));
-    success(home, &["train", "--resume", "b/checkpoint.safetensors", "--data", "set", "--skip-broken"]);
+    let text = run(&train("b", &["--skip-broken", "--threads", "3", "--steps", "2"]));
+    let on = text.lines().find_map(|line| line.strip_prefix("go on with: rectify ")).unwrap();
+    assert_eq!(on, "train --resume b/checkpoint.safetensors --data set --skip-broken --threads 3");
+    success(home, &on.split(' ').collect::<Vec<&str>>());
     assert!(bytes("a") == bytes("b"));
     let mut other = train("d", &["--skip-broken"]);
     other[10] = "22,29".into();

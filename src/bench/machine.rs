@@ -2,14 +2,14 @@
 
 use super::{BenchError, timing};
 use rectify_kernels::{Buffer, Error, Isa, LANES, measure};
-use std::{fs, path::Path, time::Instant};
+use std::{fs, path::Path, thread, time::Instant};
 
 /// Elements of each array that the bandwidth is measured on, at least: 64 MiB.
 const SWEEP: usize = 16 << 20;
 /// The same at most: 1 GiB.
 const MOST: usize = 256 << 20;
-/// How many times larger than the last cache such an array is: a sweep of the three then finds little there that the sweep
-/// before has left.
+/// How many times larger than the last cache such an array is: a sweep of the three then finds little there that the
+/// sweep before has left.
 const BEYOND: usize = 4;
 
 /// Turns of a sample of a line's way between cores: the start of a thread does not count beside them.
@@ -24,6 +24,11 @@ pub(super) fn check_threads(threads: usize) -> Result<(), BenchError> {
         return Ok(());
     }
     Err(BenchError::Threads { threads, why: format!("must be at least 1 and at most {MOST_THREADS}") })
+}
+
+/// Logical processors that this process may use.
+pub fn logical_processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A rayon pool of that many threads.
@@ -142,8 +147,8 @@ pub struct Bandwidth {
     pub triad: f64,
 }
 
-/// The memory bandwidth of a pool of so many threads, measured for about so many seconds on three arrays, each of four times
-/// the last cache, but of 64 MiB at least and of 1 GiB at most.
+/// The memory bandwidth of a pool of so many threads, measured for about so many seconds on three arrays, each of four
+/// times the last cache, but of 64 MiB at least and of 1 GiB at most.
 ///
 /// # Errors
 /// No such pool.
@@ -160,7 +165,8 @@ pub fn cache_bandwidth(isa: Isa, cache: &Cache, seconds: f64) -> Result<Bandwidt
     bandwidth_of(isa, 1, seconds, (cache.bytes / 2 / 3 / size_of::<f32>()).max(LANES))
 }
 
-/// On three arrays of `len` elements, all of which are read and then written or read in a triad, small ones again and again.
+/// On three arrays of `len` elements, all of which are read and then written or read in a triad, small ones again and
+/// again.
 fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Bandwidth, BenchError> {
     let (mut a, b, c) = (Buffer::zeroed(len), Buffer::zeroed(len), Buffer::zeroed(len));
     let sweeps = (SWEEP / len).max(1);
@@ -187,9 +193,9 @@ fn bandwidth_of(isa: Isa, threads: usize, seconds: f64, len: usize) -> Result<Ba
     Ok(measured?)
 }
 
-/// Nanoseconds in which a cache line gets from one core to another, measured for about so many seconds. A virtual machine
-/// may move its processors between cores that have a third cache in common and cores that have not: what threads share then
-/// costs other times.
+/// Nanoseconds in which a cache line gets from one core to another, measured for about so many seconds. A virtual
+/// machine may move its processors between cores that have a third cache in common and cores that have not: what
+/// threads share then costs other times.
 ///
 /// # Errors
 /// [`BenchError::Threads`] if the system gives no second thread.
@@ -211,8 +217,8 @@ pub fn peak_mib() -> Option<f64> {
     kib.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
-/// Seconds that the processors have spent on this process so far, all threads together, where the system tells (Linux: in
-/// hundredths).
+/// Seconds that the processors have spent on this process so far, all threads together, where the system tells (Linux:
+/// in hundredths).
 pub fn processor_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The program's name, in brackets, may hold anything; user and system time are the 12th and 13th field after it.

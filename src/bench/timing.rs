@@ -80,7 +80,8 @@ pub(super) fn measure(isa: Isa, seconds: f64, mut once: impl FnMut() -> Result<(
     Ok(Timing { median_s: median(samples), peak_gflops: peak.median() })
 }
 
-/// Median seconds of two things that take turns for about so many seconds; `once` is told whether it is the second's turn.
+/// Median seconds of two things that take turns for about so many seconds; `once` is told whether it is the second's
+/// turn.
 pub(super) fn by_turns(seconds: f64, mut once: impl FnMut(bool) -> Result<(), Error>) -> Result<[f64; 2], Error> {
     let start = Instant::now();
     once(false)?;

@@ -86,8 +86,9 @@ pub struct TrainProfile {
     pub memory: Vec<MemoryUse>,
 }
 
-/// Measures training steps of a net: on images of the standard normal distribution and random labels, or on the training
-/// images of a data set in a random order, varied as the model says, their batches made ahead as [`Feed`] does.
+/// Measures training steps of a net: on images of the standard normal distribution and random labels, or on the
+/// training images of a data set in a random order, varied as the model says, their batches made ahead as [`Feed`]
+/// does.
 ///
 /// ```
 /// use rectify::{bench, kernels::Isa, model::Model};
@@ -98,8 +99,8 @@ pub struct TrainProfile {
 /// ```
 ///
 /// # Errors
-/// [`BenchError`]: options out of bounds, a net that does not fit together, into memory or to the data, fewer images than
-/// a batch, a loss that is not finite.
+/// [`BenchError`]: options out of bounds, a net that does not fit together, into memory or to the data, fewer images
+/// than a batch, a loss that is not finite.
 pub fn train(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result<TrainRecord, BenchError> {
     options.validate()?;
     let found = machine::pool(options.threads)?.install(|| time(model, data, options))?;
@@ -157,8 +158,9 @@ impl<'d> Source<'d> {
 
 fn time(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result<Found, BenchError> {
     let TrainOptions { batch, steps, seed, isa, .. } = *options;
-    let mut source = Source::new(model, data, options)?;
+    // First, since it refuses what does not fit into memory.
     let mut stepper = Stepper::new(model, isa, batch, seed)?;
+    let mut source = Source::new(model, data, options)?;
     stepper.lr = LR;
     let mut step = |number: usize, stepper: &mut Stepper| -> Result<(f64, f64), BenchError> {
         let (seconds, wait, loss) = match &mut source {

@@ -1,7 +1,8 @@
 //! `rectify bench`: times kernels.
 
 use super::{Failure, say};
-use rectify::bench::{self, Algorithm, BenchError, Direction, JsonFile, Layout, Options, Record};
+use rectify::bench::{self, Algorithm, BenchError, Direction, Layout, Options, Record};
+use rectify::file::JsonFile;
 use rectify::problem::Problem;
 use rectify_kernels::Isa;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub struct Args {
     /// portable, avx2, avx512 or neon [default: RECTIFY_ISA, or the best of this processor]
     #[arg(long)]
     pub isa: Option<Isa>,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Seconds of timed runs a problem
@@ -55,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.audit {
         return audit(&problems, args.direction, &options);
     }
-    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
+    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     let table = Table::new(&problems, &args);
     let threads = if options.threads == 1 { "thread" } else { "threads" };
     say(format_args!("{}, {}, {} {threads}", args.direction, options.isa, options.threads))?;
@@ -66,11 +67,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
             bench::run(problem, args.direction, &options).map_err(|e| with_context(failure(e), &problem.label()))?;
         say(table.row(&record))?;
         if let Some(json) = &mut json {
-            json.line(&record).map_err(failure)?;
+            json.line(&record).map_err(Failure::failed)?;
         }
         failed.extend(record.failure.map(|why| format!("{}: {why}", record.name)));
     }
-    json.map_or(Ok(()), JsonFile::finish).map_err(failure)?;
+    json.map_or(Ok(()), JsonFile::finish).map_err(Failure::failed)?;
     if failed.is_empty() {
         Ok(())
     } else {
@@ -92,6 +93,9 @@ const AUDIT: f64 = 1.1;
 
 /// Times every algorithm on every problem.
 fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Result<(), Failure> {
+    if matches!(direction, Direction::PreluForward | Direction::PreluBackward) {
+        return Err(Failure::usage(format_args!("--audit: {direction} has no algorithms to choose from")));
+    }
     let width = problems.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).max("problem".len());
     let columns = Algorithm::ALL.map(|a| format!("{:>18}", a.name())).concat();
     say(format_args!("{direction}, {}, ratio to the FMA peak\n{:<width$}{columns}", options.isa, "problem"))?;
@@ -108,6 +112,8 @@ fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Resul
         for algorithm in Algorithm::ALL {
             found.push(run(algorithm)?);
         }
+        let wrong = found.iter().flatten().filter_map(|r| r.failure.as_ref().map(|why| (&r.kernel, why)));
+        failed.extend(wrong.map(|(kernel, why)| format!("{label}: {kernel}: {why}")));
         let ratio = |r: &Record| r.ratio_to_peak.unwrap_or(0.0);
         let cell = |r: &Option<Record>| r.as_ref().map_or(format!("{:>18}", "-"), |r| format!("{:>18.3}", ratio(r)));
         say(format_args!("{label:<width$}{}", found.iter().map(cell).collect::<String>()))?;
@@ -117,14 +123,10 @@ fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Resul
             others.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).filter(|r| ratio(chosen) * AUDIT < ratio(r))
         {
             let (kernel, ratio) = (&better.kernel, ratio(better));
-            failed.push(format!("{label}: {} is slower than {kernel}, {ratio:.3} of the peak", chosen.kernel));
+            failed.push(format!("{label}: auto's {} is slower than {kernel}, {ratio:.3} of the peak", chosen.kernel));
         }
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::failed(format_args!("auto chose badly: {}", failed.join("; "))))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::failed(failed.join("; "))) }
 }
 
 /// A descriptor or, where it is none, a name of the built-in list.

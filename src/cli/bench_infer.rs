@@ -3,7 +3,8 @@
 use super::bench::failure;
 use super::train::model_failure;
 use super::{Failure, say};
-use rectify::bench::{self, InferOptions, JsonFile, Options};
+use rectify::bench::{self, InferOptions, Options};
+use rectify::file::JsonFile;
 use rectify::model::Model;
 use rectify_kernels::Isa;
 use std::path::PathBuf;
@@ -17,14 +18,14 @@ pub struct Args {
     /// Images in a batch
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub batch: usize,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Seconds of timed runs
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
-    /// Compares the first image's scores with a naive computation in double precision, which takes long for a large net;
-    /// exit code 1 if they differ
+    /// Compares the first image's scores with a naive computation in double precision, which takes long for a large
+    /// net; exit code 1 if they differ
     #[arg(long)]
     pub check: bool,
     /// Says where the time goes, layer by layer
@@ -43,7 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let options = InferOptions { batch: args.batch, threads, seconds: args.seconds, check, profile, isa };
     options.validate().map_err(failure)?;
     let model = Model::load(&args.model).map_err(model_failure)?;
-    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
+    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     say(format_args!("{}, {isa}, {threads} {}", model.name, if threads == 1 { "thread" } else { "threads" }))?;
     let r = bench::infer(&model, &options).map_err(failure)?;
     let error = |text: String| if args.check { format!(" {text:>9}") } else { String::new() };
@@ -57,8 +58,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         say(format_args!("{:<width$} {:>10.3} ms {share:>5.1} %  {}", l.layer, l.seconds * 1e3, l.kernel))?;
     }
     if let Some(json) = &mut json {
-        json.line(&r).map_err(failure)?;
+        json.line(&r).map_err(Failure::failed)?;
     }
-    json.map_or(Ok(()), JsonFile::finish).map_err(failure)?;
+    json.map_or(Ok(()), JsonFile::finish).map_err(Failure::failed)?;
     r.failure.map_or(Ok(()), |why| Err(Failure::failed(why)))
 }

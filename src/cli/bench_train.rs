@@ -4,7 +4,8 @@ use super::bench::failure;
 use super::data::open;
 use super::train::{fitted, model_failure};
 use super::{Failure, say};
-use rectify::bench::{self, JsonFile, Options, TrainOptions, TrainProfile, TrainRecord};
+use rectify::bench::{self, Options, TrainOptions, TrainProfile, TrainRecord};
+use rectify::file::JsonFile;
 use rectify::model::Model;
 use rectify::nn::{LayerTime, Pass};
 use rectify_kernels::Isa;
@@ -16,14 +17,14 @@ pub struct Args {
     /// A built-in net (an unknown name lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml")]
     pub model: String,
-    /// Images to train on, varied as the model says: `shapes`, or a directory as `train` takes it; a built-in net is made to fit
-    /// [default: random ones]
+    /// Images to train on, varied as the model says: `shapes`, or a directory as `train` takes it; a built-in net is
+    /// made to fit [default: random ones]
     #[arg(long, value_name = "shapes|PATH")]
     pub data: Option<String>,
     /// Images a step [default: what the model says]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Steps to time
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         isa,
     };
     options.validate().map_err(failure)?;
-    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(failure)?;
+    let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     let data = args.data.as_deref().map(|data| open(data, args.seed, &model, false)).transpose()?;
     let model = match &data {
         Some(data) if Model::is_built_in(&args.model) => fitted(&model, data)?,
@@ -74,20 +75,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
         memory(profile, &record)?;
     }
     if let Some(json) = &mut json {
-        json.line(&record).map_err(failure)?;
+        json.line(&record).map_err(Failure::failed)?;
     }
-    json.map_or(Ok(()), JsonFile::finish).map_err(failure)
+    json.map_or(Ok(()), JsonFile::finish).map_err(Failure::failed)
 }
 
 /// Milliseconds of a step, a line a layer and a column a pass.
 fn times(profile: &TrainProfile) -> Result<(), Failure> {
+    let width = profile.layers.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0).max("ms a step".len());
     let row = |name: &str, passes: &[f64; Pass::ALL.len()], seconds: f64, kernel: &str| {
         let columns: String = passes.iter().map(|s| cell(*s)).collect();
         let share = 100.0 * seconds / profile.s_per_step;
-        say(format_args!("{name:<10}{columns}{} {share:>5.1} %  {kernel}", cell(seconds)))
+        say(format_args!("{name:<width$}{columns}{} {share:>5.1} %  {kernel}", cell(seconds)))
     };
     let names: String = Pass::ALL.iter().map(|(_, name)| format!("{name:>10}")).collect();
-    say(format_args!("\n{:<10}{names}{:>10}   share", "ms a step", "all"))?;
+    say(format_args!("\n{:<width$}{names}{:>10}   share", "ms a step", "all"))?;
     profile.layers.iter().try_for_each(|l: &LayerTime| row(&l.layer, &l.passes, l.seconds, &l.kernel))?;
     let nothing = [0.0; Pass::ALL.len()];
     row("wait", &nothing, profile.wait, "for images")?;

@@ -26,7 +26,8 @@ pub fn told_of_skipped(skipped: &[DataError]) -> Result<(), Failure> {
     if skipped.is_empty() { Ok(()) } else { say(format_args!("{} broken files left out", skipped.len())) }
 }
 
-/// An image folder's photos one by one if the net's training scales them, cut to the net's input; any other set in memory.
+/// An image folder's photos one by one if the net's training scales them, cut to the net's input; any other set in
+/// memory.
 pub fn open(data: &str, seed: u64, model: &Model, skip_broken: bool) -> Result<Dataset, Failure> {
     let Some([shorter, _]) = model.training.scale.filter(|_| is_folder(data)) else {
         return data::load(data, seed).map_err(Failure::failed);

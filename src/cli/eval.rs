@@ -32,12 +32,12 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     scale: Vec<u32>,
     /// End after this many images
-    #[arg(long, value_name = "N", requires = "views")]
-    images: Option<usize>,
+    #[arg(long, value_name = "N", requires = "views", value_parser = clap::value_parser!(u32).range(1..))]
+    images: Option<u32>,
     /// Leave out photos that cannot be decoded, rather than end with the first
     #[arg(long)]
     skip_broken: bool,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -123,7 +123,7 @@ fn by_views(args: &Args, checkpoints: &[Checkpoint], isa: Isa) -> Result<(), Fai
     let own = first.model.input[1..].iter().max().map(|&side| u32::try_from(side).unwrap_or(u32::MAX));
     let scales = if args.scale.is_empty() { own.into_iter().collect() } else { args.scale.clone() };
     let models: Vec<&str> = checkpoints.iter().map(|c| c.model.name.as_str()).collect();
-    let images = args.images.unwrap_or(usize::MAX).min(pictures.len());
+    let images = args.images.map_or(usize::MAX, |n| n as usize).min(pictures.len());
     let lengths: Vec<String> = scales.iter().map(u32::to_string).collect();
     say(format_args!("{} on {name}: {images} images, shorter side {}", models.join(" + "), lengths.join(", ")))?;
     say(format_args!(

@@ -11,7 +11,7 @@ const SECONDS: f64 = 0.3;
 /// Describes the machine: processor, instruction sets, caches, threads, measured peak, bandwidths and way between cores
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Threads to measure with [default: one for each processor core]
+    /// Threads to measure with [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }

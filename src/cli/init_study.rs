@@ -26,7 +26,7 @@ pub struct Args {
     /// Seed of the first draw
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Draws the scales

@@ -63,16 +63,12 @@ pub fn say(line: impl Display) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{line}").map_err(|e| Failure::failed(format_args!("standard output: {e}")))
 }
 
-/// Runs `f` with that many threads; without a number, one for each processor core.
+/// Runs `f` with that many threads; without a number, one for each logical processor.
 pub fn with_threads<R: Send>(
     threads: Option<usize>,
     f: impl FnOnce() -> Result<R, Failure> + Send,
 ) -> Result<R, Failure> {
-    let pool = match threads {
-        Some(threads) => machine::pool(threads).map_err(Failure::usage)?,
-        None => rayon::ThreadPoolBuilder::new().build().map_err(Failure::failed)?,
-    };
-    pool.install(f)
+    machine::pool(threads.unwrap_or_else(machine::logical_processors)).map_err(Failure::usage)?.install(f)
 }
 
 /// Parses the command line and runs it.

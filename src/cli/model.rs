@@ -14,8 +14,8 @@ pub struct Args {
     /// A built-in net (an unknown name lists them) or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     model: String,
-    /// Rows and columns of the image, where the net takes others than its own
-    #[arg(long, value_name = "N", num_args = 1..=2)]
+    /// Rows and columns of the image, such as 384,512, where the net takes others than its own; one number for both
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
     size: Vec<usize>,
     /// Images in the batch that the kernels are chosen for
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -35,7 +35,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let model = match args.size[..] {
         [] => model,
         [side] => model.at_size(side, side).map_err(Failure::usage)?,
-        [h, w, ..] => model.at_size(h, w).map_err(Failure::usage)?,
+        [h, w] => model.at_size(h, w).map_err(Failure::usage)?,
+        [..] => return Err(Failure::usage(format_args!("--size: {} numbers, at most two", args.size.len()))),
     };
     let summary = Summary::of(&model, isa, args.batch).map_err(Failure::usage)?;
     if let Some(path) = &args.svg {

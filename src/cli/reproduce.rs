@@ -1,28 +1,27 @@
 //! `rectify reproduce`: the paper's findings once more, with small nets.
 
-use super::train::{fitted, line, model_failure, progress};
+use super::train::{fitted, line, model_failure, progress, stop_on_ctrl_c};
 use super::{Failure, say, with_threads};
 use rectify::model::Model;
 use rectify::reproduce::{CostOptions, ReproduceError, Run, RunRecord, Study, cost, cost_report, report};
 use rectify::schedule::Schedule;
-use rectify::train::{Event, Trainer};
+use rectify::train::{Event, TrainError, Trainer};
 use rectify::{bench, data};
 use rectify_kernels::Isa;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Reproduces a finding of the paper with small nets: variants of one net, each with several seeds
 ///
-/// Runs that are done are not done again, one that was stopped goes on: Ctrl-C ends after the step, with a checkpoint. Each has
-/// a folder, OUT/NAME/VARIANT-seedN; OUT/NAME/ gets table.md, runs.jsonl and plots.
+/// Runs that are done are not done again, one that was stopped goes on: Ctrl-C ends after the step, with a checkpoint.
+/// Each has a folder, OUT/NAME/VARIANT-seedN; OUT/NAME/ gets table.md, runs.jsonl and plots.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The finding
     #[arg(value_enum)]
     name: Name,
-    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX;
-    /// cost needs none
+    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary,
+    /// train|test/CLASS/*.jpg|png, or IDX; cost needs none
     #[arg(long, value_name = "shapes|PATH")]
     data: Option<String>,
     /// Folder of all studies
@@ -43,11 +42,11 @@ pub struct Args {
     /// constant, cosine, step:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR [default: cosine; depth: constant]
     #[arg(long)]
     schedule: Option<Schedule>,
-    /// The net that the variants are made of: a built-in one or a TOML file [default: e14-32; depth: e30-32; cost: e14-32,
-    /// e14 with 16 images and cifar13]
+    /// The net that the variants are made of: a built-in one or a TOML file [default: e14-32; depth: e30-32; cost:
+    /// e14-32, e14 with 16 images and cifar13]
     #[arg(long, value_name = "NAME|FILE.toml")]
     model: Option<String>,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -59,8 +58,8 @@ enum Name {
     Prelu,
     /// The slopes that those nets have learned, layer by layer (Table 1): takes the runs of prelu, or trains them
     Slopes,
-    /// A net of 30 layers with ReLU and the initial weights of He and of Xavier (Figure 3; of fewer with --model e14-32:
-    /// Figure 2, in another --out)
+    /// A net of 30 layers with ReLU and the initial weights of He and of Xavier (Figure 3; of fewer with --model
+    /// e14-32: Figure 2, in another --out)
     Depth,
     /// Time of a whole training step with each rectifier
     Cost,
@@ -88,10 +87,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Name::Cost => return time(&args, isa),
     };
     let data = args.data.as_deref().ok_or_else(|| Failure::usage(format_args!("{study} needs --data")))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = stop.clone();
-    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed)).map_err(Failure::failed)?;
-    with_threads(args.threads, || train(&args, study, data, isa, &stop))
+    with_threads(args.threads, || train(&args, study, data, isa))
 }
 
 /// Times steps: nothing is trained.
@@ -145,7 +141,7 @@ fn base(args: &Args, study: Study) -> Result<Model, Failure> {
     Ok(model)
 }
 
-fn train(args: &Args, study: Study, data: &str, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
+fn train(args: &Args, study: Study, data: &str, isa: Isa) -> Result<(), Failure> {
     let (model, seeds) = (base(args, study)?, args.seeds.unwrap_or(3));
     // Before the data is read, which takes its time.
     study.runs(&model, seeds).map_err(|e| failure(e.into()))?;
@@ -167,6 +163,7 @@ fn train(args: &Args, study: Study, data: &str, isa: Isa, stop: &AtomicBool) -> 
         let records: Vec<RunRecord> = found.iter().flatten().cloned().collect();
         report(study, &runs, &records, &args.out).map_err(failure)
     };
+    let (stop, mut diverged) = (stop_on_ctrl_c()?, Vec::new());
     for (at, run) in runs.iter().enumerate() {
         let over = |r: &RunRecord| r.finished || args.steps.is_some_and(|limit| r.steps >= limit);
         if found[at].as_ref().is_some_and(over) {
@@ -175,18 +172,29 @@ fn train(args: &Args, study: Study, data: &str, isa: Isa, stop: &AtomicBool) -> 
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        found[at] = Some(one(args, run, &dataset, isa, stop)?);
+        match one(args, run, &dataset, isa, &stop)? {
+            Ok(record) => found[at] = Some(record),
+            // It would again: a finding, and no reason to keep the other runs from theirs.
+            Err(e) => diverged.push(e.to_string()),
+        }
         write(&found)?;
     }
     say(format_args!("\n{}", write(&found)?))?;
     if done(&found) < runs.len() {
         say(format_args!("{} of {} runs done: the same command goes on", done(&found), runs.len()))?;
     }
-    say(format_args!("written to {}", args.out.join(study.name()).display()))
+    say(format_args!("written to {}", args.out.join(study.name()).display()))?;
+    if diverged.is_empty() { Ok(()) } else { Err(Failure::failed(diverged.join("; "))) }
 }
 
-/// Trains one run, or goes on with it.
-fn one(args: &Args, run: &Run, dataset: &data::Dataset, isa: Isa, stop: &AtomicBool) -> Result<RunRecord, Failure> {
+/// Trains one run, or goes on with it; the inner error is that of a run that diverged.
+fn one(
+    args: &Args,
+    run: &Run,
+    dataset: &data::Dataset,
+    isa: Isa,
+    stop: &AtomicBool,
+) -> Result<Result<RunRecord, ReproduceError>, Failure> {
     let epochs = run.model.training.epochs;
     let bar = progress((dataset.train.len() / run.model.training.batch) as u64)?;
     say(run.name())?;
@@ -207,5 +215,9 @@ fn one(args: &Args, run: &Run, dataset: &data::Dataset, isa: Isa, stop: &AtomicB
     };
     let end = run.train(&args.out, dataset, (isa, args.steps, stop), &mut observe);
     bar.finish_and_clear();
-    told.and(end.map_err(failure))
+    told?;
+    match end {
+        Err(e @ ReproduceError::Run { source: TrainError::Diverged { .. }, .. }) => Ok(Err(e)),
+        end => end.map(Ok).map_err(failure),
+    }
 }

@@ -3,9 +3,9 @@
 use super::data::{is_folder, open};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
-use rectify::bench::JsonFile;
 use rectify::checkpoint::{Checkpoint, load_parameters};
 use rectify::data::Dataset;
+use rectify::file::JsonFile;
 use rectify::init::Init;
 use rectify::model::{Model, ModelError, Training};
 use rectify::schedule::Schedule;
@@ -23,8 +23,8 @@ pub struct Args {
     /// A built-in net (an unknown name lists them), made to fit the data, or a TOML file [default: shapes-small]
     #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
     model: Option<String>,
-    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
-    /// [default: shapes]
+    /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary,
+    /// train|test/CLASS/*.jpg|png, or IDX [default: shapes]
     #[arg(long, value_name = "shapes|PATH")]
     data: Option<String>,
     /// Passes through the training images
@@ -63,8 +63,8 @@ pub struct Args {
     /// Shift images by up to this many pixels; not photos, which --scale cuts at a random place already
     #[arg(long, conflicts_with = "resume", value_name = "PIXELS")]
     crop: Option<usize>,
-    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
-    /// place; the folder's images are then read one by one, each of its own size
+    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a
+    /// random place; the folder's images are then read one by one, each of its own size
     #[arg(long, conflicts_with = "resume", value_name = "FROM,TO", value_parser = scale)]
     scale: Option<[u32; 2]>,
     /// Alter the colours of photos along their principal components by this deviation, such as 0.1
@@ -79,7 +79,7 @@ pub struct Args {
     /// Seed of everything random [default: 1]
     #[arg(long, conflicts_with = "resume")]
     seed: Option<u64>,
-    /// Threads [default: one for each processor core]
+    /// Threads [default: one for each logical processor]
     #[arg(long)]
     threads: Option<usize>,
     /// Folder of the run [default: runs/MODEL, or the first free runs/MODEL-2, -3 and so on; with --resume the
@@ -116,13 +116,27 @@ pub fn fitted(model: &Model, dataset: &Dataset) -> Result<Model, Failure> {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<(), Failure> {
     let isa = Isa::best().map_err(Failure::usage)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = stop.clone();
-    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed)).map_err(Failure::failed)?;
-    with_threads(args.threads, || train(&args, isa, &stop))
+    with_threads(args.threads, || train(&args, isa))
 }
 
-fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
+/// What the first Ctrl-C from now on sets; a second one ends the process at once. Until then there is nothing to save,
+/// and Ctrl-C does what it always does.
+pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = stop.clone();
+    let stopped = move || {
+        if handler.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    ctrlc::set_handler(stopped).map_err(Failure::failed)?;
+    Ok(stop)
+}
+
+/// Exit code of a process that an interrupt has ended, as shells give it.
+const INTERRUPTED: i32 = 128 + 2;
+
+fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
     let data = args.data.as_deref().unwrap_or("shapes");
     let Some(file) = &args.resume else {
         let (mut model, seed) = (model(args)?, args.seed.unwrap_or(1));
@@ -155,7 +169,7 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
         };
         let trainer = trainer.map_err(Failure::failed)?;
         let folder = RunFolder::create(&path).map_err(Failure::failed)?;
-        return go(args, trainer, folder, &dataset, stop);
+        return go(args, trainer, folder, &dataset);
     };
     let mut checkpoint = Checkpoint::load(file).map_err(Failure::failed)?;
     if let Some(epochs) = args.epochs {
@@ -166,8 +180,13 @@ fn train(args: &Args, isa: Isa, stop: &AtomicBool) -> Result<(), Failure> {
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
-    let folder = RunFolder::resume(path, trainer.progress().epoch).map_err(Failure::failed)?;
-    go(args, trainer, folder, &dataset, stop)
+    let folder = match (path.canonicalize(), beside.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => RunFolder::resume(path, trainer.progress().epoch),
+        // Another folder must not hold another run.
+        _ => RunFolder::create(path),
+    };
+    let folder = folder.map_err(Failure::failed)?;
+    go(args, trainer, folder, &dataset)
 }
 
 /// The model with the hyper-parameters that the command line gives.
@@ -201,13 +220,7 @@ fn free(home: &Path, name: &str) -> PathBuf {
     std::iter::once(first).chain(others).find(|p| !p.exists()).unwrap_or_else(|| home.join(&name))
 }
 
-fn go(
-    args: &Args,
-    mut trainer: Trainer<'_>,
-    mut folder: RunFolder,
-    dataset: &Dataset,
-    stop: &AtomicBool,
-) -> Result<(), Failure> {
+fn go(args: &Args, mut trainer: Trainer<'_>, mut folder: RunFolder, dataset: &Dataset) -> Result<(), Failure> {
     let (training, steps) = (trainer.model().training.clone(), trainer.steps_per_epoch());
     say(format_args!(
         "{} on {}: {} training and {} test images of {} classes, {} epochs of {steps} steps of {} images, {} threads",
@@ -222,15 +235,13 @@ fn go(
     ))?;
     let bar = progress(u64::from(steps))?;
     let mut log = args.step_log.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
-    let mut steps_done = Vec::new();
+    let stop = stop_on_ctrl_c()?;
     // A closed standard output ends the run, but only after its checkpoint is saved.
     let mut told = Ok(());
     let mut observe = |trainer: &Trainer<'_>, event: Event<'_>| -> Result<(), TrainError> {
         match event {
             Event::Step { epoch, step, loss, done, .. } => {
-                if args.step_log.is_some() {
-                    steps_done.push(done);
-                }
+                log.as_mut().map_or(Ok(()), |log| log.line(&done))?;
                 bar.set_prefix(format!("{epoch}/{}", training.epochs));
                 bar.set_message(format!("{loss:.4}"));
                 bar.set_position(u64::from(step));
@@ -245,22 +256,44 @@ fn go(
         }
         Ok(())
     };
-    let end = trainer.run(args.steps, stop, &mut observe);
+    let end = trainer.run(args.steps, &stop, &mut observe);
     bar.finish_and_clear();
+    // First, since the steps are wanted most where they ended badly.
+    log.map_or(Ok(()), JsonFile::finish).map_err(Failure::failed)?;
     end.map_err(Failure::failed)?;
     folder.save(&trainer.checkpoint()).map_err(Failure::failed)?;
-    if let Some(mut log) = log.take() {
-        steps_done.iter().try_for_each(|step| log.line(step)).map_err(Failure::failed)?;
-        log.finish().map_err(Failure::failed)?;
-    }
     told?;
     let (done, path) = (trainer.progress(), folder.path().display());
     if done.epoch < training.epochs {
         say(format_args!("stopped in epoch {} after {} of {steps} steps", done.epoch + 1, done.step))?;
-        say(format_args!("go on with: rectify train --resume {}", folder.checkpoint().display()))?;
+        say(format_args!("go on with: {}", going_on(args, &folder.checkpoint())))?;
     }
     slope_table(&trainer.slopes())?;
     say(format_args!("written to {path}"))
+}
+
+/// The command that goes on from a checkpoint, for a shell.
+fn going_on(args: &Args, checkpoint: &Path) -> String {
+    let mut line = format!("rectify train --resume {}", quoted(&checkpoint.to_string_lossy()));
+    if let Some(data) = &args.data {
+        line += &format!(" --data {}", quoted(data));
+    }
+    if args.skip_broken {
+        line += " --skip-broken";
+    }
+    if let Some(threads) = args.threads {
+        line += &format!(" --threads {threads}");
+    }
+    line
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./+,:@%=".contains(c);
+    match word.is_empty() || !word.chars().all(plain) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word.to_owned(),
+    }
 }
 
 /// The bar of an epoch of so many steps: its prefix is the epoch, its message the loss.
@@ -294,4 +327,15 @@ pub fn slope_table(slopes: &[Slopes]) -> Result<(), Failure> {
     slopes
         .iter()
         .try_for_each(|s| say(format_args!("{:<width$} {:>8.3} {:>8.3} {:>8.3}", s.layer, s.mean, s.min, s.max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_the_word_again() {
+        let words = ["runs/a-1/x.safetensors", "", "my data", "it's"].map(quoted);
+        assert_eq!(words, ["runs/a-1/x.safetensors", "''", "'my data'", r"'it'\''s'"]);
+    }
 }

@@ -45,7 +45,8 @@ pub struct Epoch {
 
 impl Normalise {
     /// Mean and standard deviation (of the population) of each channel. The sums are whole numbers; a channel whose
-    /// pixels are all equal, or which has none, gets the standard deviation 1. Those of photos are of all training photos.
+    /// pixels are all equal, or which has none, gets the standard deviation 1. Those of photos are of all training
+    /// photos.
     ///
     /// # Errors
     /// [`DataError::Length`] if the pixels do not fit the size.
@@ -168,8 +169,8 @@ impl View {
 /// ```
 ///
 /// # Errors
-/// [`DataError`] if a length does not fit, a sample does not exist or can no longer be decoded, or the normalisation is not
-/// finite.
+/// [`DataError`] if a length does not fit, a sample does not exist or can no longer be decoded, or the normalisation is
+/// not finite.
 pub fn batch(
     images: &Images,
     indices: &[u32],

@@ -88,8 +88,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Makes batches one after the other until the step has ended. One that cannot be made is left as it is: its own step
-    /// tries again, and says why.
+    /// Makes batches one after the other until the step has ended. One that cannot be made is left as it is: its own
+    /// step tries again, and says why.
     fn ahead<'b>(&self, batches: impl Iterator<Item = &'b mut Batch>, ended: &AtomicBool) {
         // A step ends whenever it does: large images are made by as many as there are threads, which is soon done.
         let at_once = if self.images.in_memory() { usize::MAX } else { rayon::current_num_threads() };

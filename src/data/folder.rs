@@ -1,5 +1,5 @@
-//! Image folders: `train/CLASS/*.jpg|jpeg|png` and `test/CLASS/…`, the extensions in any case. Where `test` lacks, `val`
-//! takes its place.
+//! Image folders: `train/CLASS/*.jpg|jpeg|png` and `test/CLASS/…`, the extensions in any case. Where `test` lacks,
+//! `val` takes its place.
 //!
 //! The classes are the names of the folders, sorted by their bytes; training and test must have the same, and each
 //! folder an image. A class's images are sorted by name. Names that begin with a dot, files beside the classes, folders
@@ -10,10 +10,10 @@
 //! Images have one channel if every file, training and test, is stored as grey, and three otherwise, equal ones for the
 //! grey files. See [`decode`] for what becomes of transparency, orientation and colour profiles.
 //!
-//! Every file is decoded when the folder is loaded, so that a broken one is known before training begins. Images of at most
-//! [`MOST_HELD`] bytes in all stay in memory, which is simpler and faster than reading them once an epoch: CIFAR-10 has 176 MiB.
-//! Those of a larger folder are read and decoded again whenever they are needed, by [`Feed`](super::Feed) ahead of the step;
-//! memory holds their names. The images are the same bytes either way.
+//! Every file is decoded when the folder is loaded, so that a broken one is known before training begins. Images of at
+//! most [`MOST_HELD`] bytes in all stay in memory, which is simpler and faster than reading them once an epoch:
+//! CIFAR-10 has 176 MiB. Those of a larger folder are read and decoded again whenever they are needed, by
+//! [`Feed`](super::Feed) ahead of the step; memory holds their names. The images are the same bytes either way.
 
 mod files;
 mod picture;
@@ -141,15 +141,16 @@ fn planes(picture: &Picture, out: &mut [u8]) {
     }
 }
 
-/// Stretches a picture to a size, unless it has that.
+/// Stretches a picture to a size, unless it has that. Neither the result nor what is between may have more than
+/// [`MOST_PIXELS`] pixels.
 pub(super) fn fit(picture: Picture, h: usize, w: usize) -> Result<Picture, FormatError> {
     if (picture.h, picture.w) == (h, w) {
         return Ok(picture);
     }
     // The height changes first.
-    let between = picture.w as u64 * h as u64;
-    if between > MOST_PIXELS as u64 {
-        return Err(FormatError::Large { what: "pixels", got: between, most: MOST_PIXELS as u64 });
+    let pixels = (picture.w as u64).max(w as u64).saturating_mul(h as u64);
+    if pixels > MOST_PIXELS as u64 {
+        return Err(FormatError::Large { what: "pixels", got: pixels, most: MOST_PIXELS as u64 });
     }
     let Picture { h: from_h, w: from_w, grey, rgb } = picture;
     let (got, want) = (rgb.len() as u64, 3 * from_h as u64 * from_w as u64);

@@ -1,10 +1,10 @@
 //! IDX files ([LeCun et al.](http://yann.lecun.com/exdb/mnist/)), in which MNIST and its successors are published.
 //!
 //! Two zero bytes, the type of the values (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
-//! `u32`, the values. A directory has `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-//! `t10k-labels-idx1-ubyte`, or the same with a dot before `idx`, each plain or, with `.gz` behind its name, gzipped; where
-//! several of these are there, the first of this order is read. Images have one channel. The classes are the numbers from
-//! 0 to the largest label of the training images: `0` to `9` for MNIST.
+//! `u32`, the values. A directory has `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`
+//! and `t10k-labels-idx1-ubyte`, or the same with a dot before `idx`, each plain or, with `.gz` behind its name,
+//! gzipped; where several of these are there, the first of this order is read. Images have one channel. The classes are
+//! the numbers from 0 to the largest label of the training images: `0` to `9` for MNIST.
 
 use super::{DataError, Dataset, FormatError, Images, read};
 use flate2::read::MultiGzDecoder;

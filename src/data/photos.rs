@@ -4,9 +4,9 @@
 //! every file once, so that a broken one is known before training begins, and the mean, the deviation and the principal
 //! components of the colours are those of all training pixels: some milliseconds a photo and core.
 //!
-//! Training (He et al. 2015, section 4) sees a photo whose shorter side is scaled to a random length, a random crop of it,
-//! mirrored or not, its colours altered as by Krizhevsky et al. 2012, section 4.1; see [`Jitter`]. What a photo gets depends
-//! on the seed, the epoch and its number alone.
+//! Training (He et al. 2015, section 4) sees a photo whose shorter side is scaled to a random length, a random crop of
+//! it, mirrored or not, its colours altered as by Krizhevsky et al. 2012, section 4.1; see [`Jitter`]. What a photo
+//! gets depends on the seed, the epoch and its number alone.
 
 mod colours;
 
@@ -178,7 +178,8 @@ fn sift(half: Half, broken: Broken) -> Result<(Vec<Photo>, Sums, Vec<DataError>)
 }
 
 impl Photos {
-    /// Opens a set, decoding each file with the threads of the current rayon pool; the same result for any number of them.
+    /// Opens a set, decoding each file with the threads of the current rayon pool; the same result for any number of
+    /// them.
     ///
     /// # Errors
     /// [`DataError`], naming the file: as [`folder::load`]; a class of which no file can be decoded.
@@ -220,8 +221,8 @@ impl Photos {
     }
 }
 
-/// A picture whose shorter side has that length, in its own proportions, the longer one rounded to the nearest pixel; by
-/// the same filter as in [`folder`].
+/// A picture whose shorter side has that length, in its own proportions, the longer one rounded to the nearest pixel;
+/// by the same filter as in [`folder`].
 ///
 /// # Errors
 /// [`DataError`] if it would have more than [`MOST_PIXELS`] pixels; `path` is what the error names.
@@ -308,12 +309,13 @@ impl Sight<'_> {
     }
 }
 
-/// Assembles a batch of photos: number `indices[i]`, seen as `sight` says, goes to place `i` of `out` (NCHW, 3 channels of
-/// `size`), its label to `labels[i]`. What a photo becomes depends on neither its place in the batch nor the threads.
+/// Assembles a batch of photos: number `indices[i]`, seen as `sight` says, goes to place `i` of `out` (NCHW, 3 channels
+/// of `size`), its label to `labels[i]`. What a photo becomes depends on neither its place in the batch nor the
+/// threads.
 ///
 /// # Errors
-/// [`DataError`]: a length that does not fit, a photo that does not exist or can no longer be decoded, a normalisation that
-/// is not finite, a scale smaller than the crop.
+/// [`DataError`]: a length that does not fit, a photo that does not exist or can no longer be decoded, a normalisation
+/// that is not finite, a scale smaller than the crop.
 pub fn photo_batch(
     photos: &[Photo],
     indices: &[u32],

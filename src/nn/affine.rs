@@ -266,7 +266,7 @@ impl Affine {
         scratch: &mut Scratch,
         spent: &mut Spent,
     ) -> Result<(), Error> {
-        let Affine { isa, output, first, forward, packed, backward, fixed, learned, bias, .. } = self;
+        let Affine { isa, output, first, forward, packed, backward, fixed, learned, bias, before, behind, .. } = self;
         let bias: &[f32] = match bias {
             Bias::Parameter(at) => &parameters[*at].value,
             Bias::Own(bias) => bias,
@@ -294,8 +294,8 @@ impl Affine {
             match forward {
                 Either::Conv(plan) => plan.run(x, own, epilogue, y, workspace),
                 Either::Linear(plan) => {
-                    // Its own are those that a batch norm is folded into.
-                    let weights = if own.is_empty() { weights } else { own };
+                    // Its own are those that a batch norm is folded into; before `load` there are none, an error.
+                    let weights = if before.is_none() && behind.is_none() { weights } else { own };
                     plan.run(x, weights, epilogue, y, workspace)
                 }
             }?;

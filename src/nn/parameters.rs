@@ -61,9 +61,9 @@ impl Parameters {
     /// The parameters of a model, with the values that `value` makes of their place, name and shape.
     ///
     /// Names are those of two `torch.nn.Sequential`: `features` up to the first fully connected layer (and the dropout
-    /// just before it), `classifier` from there on. Every layer takes a number, every activation takes another. In a net
-    /// that is no chain of trainable layers, names are the layer's with PyTorch's `weight`, `bias`, `running_mean` or
-    /// `running_var`, or with `slopes`.
+    /// just before it), `classifier` from there on. Every layer takes a number, every activation takes another. In a
+    /// net that is no chain of trainable layers, names are the layer's with PyTorch's `weight`, `bias`, `running_mean`
+    /// or `running_var`, or with `slopes`.
     ///
     /// # Errors
     /// As [`Model::dims`], and what `value` says.
@@ -106,7 +106,8 @@ impl Parameters {
     }
 
     /// The parameters that training starts with: weights as the model's [`init::Init`] says, biases 0, slopes as the
-    /// model says; batch norms change (almost) nothing. Each weight tensor has its own random stream, numbered by its place.
+    /// model says; batch norms change (almost) nothing. Each weight tensor has its own random stream, numbered by its
+    /// place.
     ///
     /// # Errors
     /// As [`Model::dims`]; more parameters than there is memory for.

@@ -113,9 +113,9 @@ pub(super) struct Buffers {
     pub recomputed: Vec<bool>,
 }
 
-/// What training takes. The backward pass reads the inputs of layers with weights. Those that are an activation's output
-/// it computes again from what the activation was given, which is kept anyhow; the others have a buffer of their own. All
-/// else, and then the gradients, take turns in a few buffers. Dropout works in place.
+/// What training takes. The backward pass reads the inputs of layers with weights. Those that are an activation's
+/// output it computes again from what the activation was given, which is kept anyhow; the others have a buffer of their
+/// own. All else, and then the gradients, take turns in a few buffers. Dropout works in place.
 pub(super) fn training(model: &Model, steps: &[Step], len: &[usize]) -> Buffers {
     let op = |step: &Step| &model.layers[step.layer].op;
     let is_affine = |step: &Step| matches!(op(step), Op::Conv(..) | Op::Linear { .. });

@@ -24,8 +24,8 @@ impl Rounds {
     }
 
     /// As many images a round as keep the largest tensors within `near` bytes. The rounds end with the last step that
-    /// would not keep within them with the whole batch, but before one whose weights, which every round reads, are more than
-    /// its tensors. `dims` are those of the batch.
+    /// would not keep within them with the whole batch, but before one whose weights, which every round reads, are more
+    /// than its tensors. `dims` are those of the batch.
     pub fn new(model: &Model, steps: &[Step], dims: &[Dims], near: usize) -> Rounds {
         let batch = dims[0].n;
         // Of one image.
@@ -50,7 +50,8 @@ impl Rounds {
         }
     }
 
-    /// Which tensors are there for the whole batch: those that a step behind the rounds reads or writes, and the scores.
+    /// Which tensors are there for the whole batch: those that a step behind the rounds reads or writes, and the
+    /// scores.
     pub fn whole(&self, steps: &[Step], dims: &[Dims]) -> Vec<bool> {
         let mut whole = vec![false; dims.len()];
         for step in &steps[self.steps..] {

@@ -15,14 +15,14 @@ pub(super) struct Loaded {
     pub bias: Option<Arc<Buffer>>,
 }
 
-/// What nets of one model and one set of parameters have packed, by layer: one image may be too small for the algorithm that
-/// another takes, so a layer may be there several times, once in each layout.
+/// What nets of one model and one set of parameters have packed, by layer: one image may be too small for the algorithm
+/// that another takes, so a layer may be there several times, once in each layout.
 #[derive(Default)]
 pub(crate) struct Shared(Vec<Vec<Loaded>>);
 
 impl Net {
-    /// As [`Net::load`], but packs nothing that is shared already, and shares what it packs. All must be nets for inference of
-    /// the same layers and parameters, with images of any size.
+    /// As [`Net::load`], but packs nothing that is shared already, and shares what it packs. All must be nets for
+    /// inference of the same layers and parameters, with images of any size.
     pub(crate) fn load_shared(&mut self, parameters: &Parameters, shared: &mut Shared) -> Result<(), NetError> {
         self.check(parameters)?;
         shared.0.resize_with(self.nodes.len(), Vec::new);
@@ -56,7 +56,7 @@ mod tests {
         let isa = Isa::best().unwrap();
         for name in ["e14-32", "cifar13", "iresnet18"] {
             let whole = Model::built_in(name).unwrap();
-            let side = whole.input[1];
+            let side = whole.input[1].min(40);
             // Without what is for one size alone.
             let end = whole.layers.iter().position(|l| matches!(l.op, Op::Linear { .. } | Op::Spp { .. }));
             let model = Model { layers: whole.layers[..end.unwrap()].to_vec(), ..whole };
@@ -64,7 +64,7 @@ mod tests {
             let mut shared = Shared::default();
             let count = |shared: &Shared| shared.0.iter().map(Vec::len).sum::<usize>();
             let sizes = [(side, side), (side + 9, side), (side, 2 * side), (2 * side, side + 1)];
-            for (i, (h, w)) in sizes.into_iter().chain(sizes).enumerate() {
+            for (i, (h, w)) in sizes.into_iter().chain([sizes[1]]).enumerate() {
                 let before = count(&shared);
                 let model = Model { input: [model.input[0], h, w], ..model.clone() };
                 let image: Vec<f32> = (0..model.input.iter().product()).map(|i| (i % 97) as f32 / 97.0 - 0.5).collect();

@@ -177,7 +177,8 @@ fn inference_gives_the_bits_of_training() {
     assert_eq!(training, inference);
 }
 
-/// Wherever the rounds end and however many images they have: shortcuts, pyramids and what is behind read the same bits.
+/// Wherever the rounds end and however many images they have: shortcuts, pyramids and what is behind read the same
+/// bits.
 #[test]
 fn no_bit_depends_on_the_rounds() {
     let isa = Isa::best().unwrap();
@@ -226,7 +227,8 @@ fn iresnet18_is_run_with_few_buffers_and_without_a_pass_for_batch_norm() {
     let model = Model::built_in("iresnet18").unwrap();
     let all = Parameters::build::<ModelError>(&model, |_, _, _| Ok(Buffer::zeroed(0))).unwrap();
     let count: usize = all.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-    // 21 convolutions, 31 batch norms of four parameters, 9 PReLUs, a fully connected layer; PyTorch's has as many numbers.
+    // 21 convolutions, 31 batch norms of four parameters, 9 PReLUs, a fully connected layer; PyTorch's has as many
+    // numbers.
     assert_eq!((all.len(), count), (21 + 31 * 4 + 9 + 2, 24_040_320));
     let net = Net::new(&model, Isa::Portable, 1, Mode::Inference).unwrap();
     assert!(net.nodes.iter().all(|n| matches!(n.kind, Kind::Affine(_))));
@@ -256,6 +258,17 @@ fn what_cannot_be_folded_or_trained_is_refused() {
     parameters[variance].value[2] = -1.0;
     let error = net.load(&parameters).unwrap_err().to_string();
     assert!(error.contains("fc2") && error.contains("variance = -1 in channel 2"), "{error}");
+
+    // Nor are weights read as they are where a batch norm belongs in them.
+    for layer in [r#"type = "conv", channels = 2, kernel = 3"#, r#"type = "linear", outputs = 2"#] {
+        let layers = format!(r#"[{{ name = "a", {layer} }}, {{ name = "bn", type = "batch-norm" }}]"#);
+        let small = Model::parse(&format!("name = \"x\"\ninput = [3, 3, 3]\nlayer = {layers}")).unwrap();
+        let parameters = Parameters::initial(&small, 1).unwrap();
+        let mut net = Net::new(&small, Isa::Portable, 1, Mode::Inference).unwrap();
+        assert!(net.forward(&parameters, &pixels[..27], 0).is_err(), "{layer}");
+        net.load(&parameters).unwrap();
+        net.forward(&parameters, &pixels[..27], 0).unwrap();
+    }
 
     let other = Parameters::initial(&Model::parse(SEQUENTIAL).unwrap(), 1).unwrap();
     assert!(net.load(&other).is_err() && net.forward(&other, &pixels, 0).is_err());

@@ -91,17 +91,18 @@ pub fn cost(model: &Model, options: &CostOptions) -> Result<CostRecord, Reproduc
 /// Seconds of each rectifier's step, round by round.
 fn rounds(model: &Model, options: &CostOptions) -> Result<Vec<[f64; variant::RECTIFIERS.len()]>, BenchError> {
     let batch = model.training.batch;
-    let mut rng = Rng::new(1, rng::BENCH);
-    let image_len: usize = model.input.iter().product();
-    let pixels: Vec<f32> = (0..batch * image_len).map(|_| rng.normal()).collect();
-    let classes = u32::try_from(model.classes()).unwrap_or(u32::MAX);
-    let labels: Vec<u32> = (0..batch).map(|_| rng.below(classes)).collect();
+    // First, since they refuse what does not fit into memory.
     let mut steppers = Vec::new();
     for variant in &variant::RECTIFIERS {
         let mut stepper = Stepper::new(&variant.of(model), options.isa, batch, 1)?;
         stepper.lr = LR;
         steppers.push(stepper);
     }
+    let mut rng = Rng::new(1, rng::BENCH);
+    let image_len: usize = model.input.iter().product();
+    let pixels: Vec<f32> = (0..batch * image_len).map(|_| rng.normal()).collect();
+    let classes = u32::try_from(model.classes()).unwrap_or(u32::MAX);
+    let labels: Vec<u32> = (0..batch).map(|_| rng.below(classes)).collect();
     let mut all = Vec::new();
     for round in 0..=options.rounds {
         let mut seconds = [0.0; variant::RECTIFIERS.len()];
@@ -123,7 +124,8 @@ fn rounds(model: &Model, options: &CostOptions) -> Result<Vec<[f64; variant::REC
     Ok(all)
 }
 
-/// Writes `table.md`, `runs.jsonl` and `cost.svg` into `OUT/cost`, each file whole or not at all; gives the text of the table.
+/// Writes `table.md`, `runs.jsonl` and `cost.svg` into `OUT/cost`, each file whole or not at all; gives the text of the
+/// table.
 ///
 /// # Errors
 /// A file that cannot be written, by name.

@@ -52,8 +52,8 @@ pub(super) fn cell(values: impl Iterator<Item = f64>, decimals: usize) -> String
     Spread::of(&values.collect::<Vec<_>>()).map_or("–".into(), |s| s.text(decimals))
 }
 
-/// Writes `table.md`, `runs.jsonl` and a plot of a study's runs, as far as they have got, into the study's folder, each file
-/// whole or not at all; gives the text of the table.
+/// Writes `table.md`, `runs.jsonl` and a plot of a study's runs, as far as they have got, into the study's folder, each
+/// file whole or not at all; gives the text of the table.
 ///
 /// # Errors
 /// A file that cannot be written, by name.

@@ -146,9 +146,9 @@ impl Run {
         Ok(Some(self.record(checkpoint.progress.epoch, folder.records(), &steps, dataset)))
     }
 
-    /// Trains until its epochs are done, `stop` is set or `limit` steps are done in all: from the beginning, or from where
-    /// it was stopped, in the current rayon pool. The folder has a checkpoint at the end of each epoch and at the end of
-    /// this call. `observe` hears what happens.
+    /// Trains until its epochs are done, `stop` is set or `limit` steps are done in all: from the beginning, or from
+    /// where it was stopped, in the current rayon pool. The folder has a checkpoint at the end of each epoch and at the
+    /// end of this call. `observe` hears what happens.
     ///
     /// # Errors
     /// As [`Run::read`]; what training says.

@@ -19,8 +19,8 @@ const fn rectifier(name: &'static str, activation: Activation) -> Variant {
     Variant { name, activation: Some(activation), init: None }
 }
 
-/// The rectifiers that He et al. 2015, section 2.1 and Table 2, compare; slopes that are learned start at 0.25, the fixed
-/// ones are that of leaky ReLU (Maas et al. 2013) and, to tell what learning does from what the start does, 0.25.
+/// The rectifiers that He et al. 2015, section 2.1 and Table 2, compare; slopes that are learned start at 0.25, the
+/// fixed ones are that of leaky ReLU (Maas et al. 2013) and, to tell what learning does from what the start does, 0.25.
 pub(super) const RECTIFIERS: [Variant; 5] = [
     rectifier("relu", Activation::Relu),
     rectifier("leaky", Activation::Leaky(0.01)),
@@ -59,8 +59,8 @@ fn replace(model: &mut Model, by: Activation) {
     }
 }
 
-/// The parameters that a variant's run starts with: weights and biases are those of the net with ReLU everywhere, so that
-/// all rectifiers start with the same; slopes are what the model says. (The random numbers of a weight tensor are
+/// The parameters that a variant's run starts with: weights and biases are those of the net with ReLU everywhere, so
+/// that all rectifiers start with the same; slopes are what the model says. (The random numbers of a weight tensor are
 /// addressed by its place among all parameters, of which slopes are some.)
 ///
 /// # Errors

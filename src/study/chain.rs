@@ -1,5 +1,6 @@
 //! A chain of layers, forward and backward to the image, that lets its inner values be seen.
 
+use crate::memory;
 use crate::model::{Activation, Model, Op};
 use crate::nn::{NetError, Parameters, Role};
 use crate::rng::{self, Rng};
@@ -46,6 +47,8 @@ pub(super) fn squares(model: &Model, isa: Isa, batch: usize, seed: u64) -> Resul
     if let Some((layer, why)) = model.untrainable() {
         return Err(NetError::Untrainable { layer: layer.name.clone(), why });
     }
+    // The way back keeps what every layer gives.
+    memory::reserve(dims.iter().map(Dims::blocked_len))?;
     let parameters = Parameters::initial(model, seed)?;
     let fault = |i: usize| {
         let layer = model.layers[i].name.clone();

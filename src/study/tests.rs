@@ -37,8 +37,8 @@ fn ratios(model: &Model, init: Init, draws: u64, places: &[Place]) -> Vec<(f64, 
     places.iter().map(of_place).collect()
 }
 
-/// The derived mean square is the expectation, so the mean over independent draws is within five of its standard errors;
-/// a standard error above a tenth would prove little.
+/// The derived mean square is the expectation, so the mean over independent draws is within five of its standard
+/// errors; a standard error above a tenth would prove little.
 fn derived_is_measured(model: &Model, init: Init, draws: u64, places: &[Place]) {
     for ((mean, error), place) in ratios(model, init, draws, places).into_iter().zip(places) {
         assert!(error > 0.0 && error < 0.1, "{init} {place:?}: {mean} ± {error}");

@@ -21,7 +21,7 @@ impl RunFolder {
     /// A folder for a new run: makes it, and sees that files can be written there.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that holds a run already, or a directory in the place of one of the files.
+    /// A folder that cannot be written, or that holds a run already, or something else than a file in the place of one.
     pub fn create(path: &Path) -> Result<RunFolder, TrainError> {
         let folder = RunFolder { path: path.to_owned(), records: Vec::new() };
         for taken in [folder.metrics(), folder.checkpoint()] {
@@ -37,8 +37,8 @@ impl RunFolder {
     /// The folder of a run that goes on after `epochs` epochs; what is recorded of later ones is forgotten.
     ///
     /// # Errors
-    /// A folder that cannot be written, or that holds a directory in the place of one of the files; a `metrics.jsonl` that
-    /// makes no sense.
+    /// A folder that cannot be written, or that holds something else than a file in the place of one; a `metrics.jsonl`
+    /// that makes no sense.
     pub fn resume(path: &Path, epochs: u32) -> Result<RunFolder, TrainError> {
         let mut folder = RunFolder { path: path.to_owned(), records: Vec::new() };
         folder.probe()?;
@@ -62,10 +62,7 @@ impl RunFolder {
         std::fs::create_dir_all(&self.path).map_err(FileError::at(&self.path))?;
         let pictures = PICTURES.map(|(name, _)| self.path.join(name));
         for path in [self.metrics(), self.checkpoint()].into_iter().chain(pictures) {
-            if path.is_dir() {
-                let why = "is a directory".into();
-                return Err(TrainError::Folder { path: path.display().to_string(), why });
-            }
+            file::check_place(&path).map_err(FileError::at(&path))?;
         }
         Ok(tempfile::NamedTempFile::new_in(&self.path).map(drop).map_err(FileError::at(&self.path))?)
     }

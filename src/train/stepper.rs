@@ -69,8 +69,8 @@ impl Stepper {
         Rng::at(self.seed, rng::DROPOUT, self.steps, 0).next_u64()
     }
 
-    /// As [`Stepper::step`], but changes no parameter: leaves the gradients of the mean loss, which a step applies one by
-    /// one, in [`Stepper::last_gradients`].
+    /// As [`Stepper::step`], but changes no parameter: leaves the gradients of the mean loss, which a step applies one
+    /// by one, in [`Stepper::last_gradients`].
     ///
     /// # Errors
     /// As [`Stepper::step`].

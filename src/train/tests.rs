@@ -95,6 +95,18 @@ fn what_does_not_fit_is_refused() {
     let mut trainer = Trainer::new(hot, &data, 1, Isa::Portable).unwrap();
     let end = trainer.run(None, &AtomicBool::new(false), &mut quiet);
     assert!(matches!(end, Err(TrainError::Diverged { .. })), "{end:?}");
+    // The last step of an epoch is seen by the test images alone.
+    let mut once = model.clone();
+    (once.training.lr, once.training.batch) = (f32::MAX, 18);
+    let mut trainer = Trainer::new(once, &data, 1, Isa::Portable).unwrap();
+    let mut epochs = 0;
+    let mut count = |_: &Trainer<'_>, event: Event<'_>| {
+        epochs += i32::from(matches!(event, Event::Epoch(_)));
+        Ok(())
+    };
+    let end = trainer.run(None, &AtomicBool::new(false), &mut count);
+    assert!(matches!(end, Err(TrainError::Diverged { step: 1, .. })), "{end:?}");
+    assert_eq!(epochs, 0, "nobody hears of such an epoch");
     let mut checkpoint = Trainer::new(model, &data, 1, Isa::Portable).unwrap().checkpoint();
     checkpoint.classes[0] = "z".into();
     assert!(Trainer::resume(checkpoint, &data, Isa::Portable).is_err());
@@ -157,10 +169,10 @@ fn the_folder_keeps_its_records_and_its_pictures() {
         std::fs::rename(&file, &aside).unwrap();
         std::fs::create_dir(&file).unwrap();
         for refused in [RunFolder::resume(&path, 1), RunFolder::create(&path)] {
-            assert!(matches!(refused, Err(TrainError::Folder { .. })), "{name}: {refused:?}");
+            assert!(matches!(refused, Err(TrainError::File(_) | TrainError::Folder { .. })), "{name}: {refused:?}");
         }
         let text = RunFolder::resume(&path, 1).unwrap_err().to_string();
-        assert_eq!(text, format!("{}: is a directory", file.display()));
+        assert_eq!(text, format!("{}: exists and is not a regular file", file.display()));
         std::fs::remove_dir(&file).unwrap();
         std::fs::rename(&aside, &file).unwrap();
     }

@@ -1,4 +1,5 @@
-//! A net in two: the layers that give feature maps, on whole images of any size, and those from the pyramid on, on windows.
+//! A net in two: the layers that give feature maps, on whole images of any size, and those from the pyramid on, on
+//! windows.
 
 use super::{Cost, ViewError, Views, add_softmax};
 use crate::model::{Model, ModelError, Op};
@@ -8,8 +9,8 @@ use rectify_kernels::{Buffer, Dims, Isa, layout};
 /// Windows in a batch of the second part. It changes no result.
 const BATCH: usize = 32;
 
-/// Sizes of images that a plan is kept for, with all of its tensors; weights they share. Most photos of a set lie or stand
-/// in the same proportions.
+/// Sizes of images that a plan is kept for, with all of its tensors; weights they share. Most photos of a set lie or
+/// stand in the same proportions.
 const SIZES: usize = 4;
 
 /// A part of a net, and its parameters.

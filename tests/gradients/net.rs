@@ -5,9 +5,9 @@
 //! own roundings are worth at most `γ` of their number times the sum of the terms' magnitudes; `x` and `dy` count with
 //! the sums of their own terms' magnitudes, which may cancel. What comes from farther away would, taken at its worst,
 //! multiply from layer to layer and bound nothing; roundings that are independent add like random steps (Higham and
-//! Mary 2019, "A new approach to probabilistic rounding error analysis"), as the root of their number. Allowed is `γ` of
-//! that number itself, hundreds to thousands: tens of times the root, and still less than a tenth of the
-//! gradients, where a wrong one is off by its own size.
+//! Mary 2019, "A new approach to probabilistic rounding error analysis"), as the root of their number. Allowed is `γ`
+//! of that number itself, hundreds to thousands: tens of times the root, and still less than a tenth of the gradients,
+//! where a wrong one is off by its own size.
 
 use super::walk::{Tape, Walk};
 use super::{U64, gamma};

@@ -28,8 +28,8 @@ pub struct Picture {
 /// Decodes a JPEG or a PNG of at most `most` pixels, whichever its first bytes say.
 ///
 /// The bytes are the same on every machine. A JPEG is turned and mirrored as its Exif orientation says; one in CMYK or
-/// YCCK, inverted as Adobe writes it, becomes the product of each ink with black. Transparency is dropped; colour profiles
-/// and gamma are not looked at; 16 bits a channel are rounded to 8.
+/// YCCK, inverted as Adobe writes it, becomes the product of each ink with black. Transparency is dropped; colour
+/// profiles and gamma are not looked at; 16 bits a channel are rounded to 8.
 ///
 /// # Errors
 /// [`FormatError`] if it is neither, too large, or damaged. A file that lacks its end is damaged. A PNG has checksums;

@@ -196,6 +196,10 @@ fn stretching_stays_within_bounds() {
     let long = Picture { h: 1, w: MOST_PIXELS / 2, grey: true, rgb: vec![0; 3 * MOST_PIXELS / 2] };
     let want = FormatError::Large { what: "pixels", got: 3 * (MOST_PIXELS / 2) as u64, most: MOST_PIXELS as u64 };
     assert_eq!(fit(long, 3, 1).unwrap_err(), want);
+    // The result alone may be too large, too.
+    let dot = Picture { h: 1, w: 1, grey: true, rgb: vec![0; 3] };
+    let want = FormatError::Large { what: "pixels", got: 1 << 40, most: MOST_PIXELS as u64 };
+    assert_eq!(fit(dot, 1 << 20, 1 << 20).unwrap_err(), want);
     let wrong = Picture { h: 2, w: 2, grey: true, rgb: vec![0; 11] };
     assert_eq!(fit(wrong, 1, 1).unwrap_err(), FormatError::Size { got: 11, want: 12 });
 }

@@ -1,7 +1,7 @@
 //! Principal components of the colours.
 
-/// The principal components of red, green and blue over all pixels of a set, in units of the full scale: a pixel of 255 is
-/// 1 (Krizhevsky et al. 2012, section 4.1).
+/// The principal components of red, green and blue over all pixels of a set, in units of the full scale: a pixel of 255
+/// is 1 (Krizhevsky et al. 2012, section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Colours {
     /// Eigenvalues of the covariance, falling.
@@ -49,7 +49,8 @@ impl Colours {
 }
 
 /// Eigenvalues and, in the columns, eigenvectors of a symmetric matrix (Jacobi 1846; Golub and Van Loan, "Matrix
-/// Computations", section 8.5): sums, products, quotients and square roots alone, so that every machine gives the same bits.
+/// Computations", section 8.5): sums, products, quotients and square roots alone, so that every machine gives the same
+/// bits.
 fn jacobi(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
     let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     for _ in 0..SWEEPS {

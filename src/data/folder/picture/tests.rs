@@ -54,8 +54,8 @@ fn oriented(orientation: u16, big: bool) -> Vec<u8> {
 fn pictures_are_turned_as_their_orientation_says() {
     let plain = decode(COLOUR, 360).unwrap();
     let at = |p: &Picture, row: usize, column: usize| p.rgb[3 * (row * p.w + column)..][..3].to_vec();
-    // Where the stored first row and first column are to be seen (Exif 2.3, section 4.6.4): the pixel that is to be shown
-    // at a place, from the stored ones.
+    // Where the stored first row and first column are to be seen (Exif 2.3, section 4.6.4): the pixel that is to be
+    // shown at a place, from the stored ones.
     type From = fn(usize, usize) -> (usize, usize);
     let turned: [From; 8] = [
         |r, c| (r, c),
