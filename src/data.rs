@@ -30,8 +30,8 @@ const FORMATS: [Format; 4] = [
     ("IDX files", idx::has, idx::load),
 ];
 
-/// Loads a data set: `shapes`, the embedded one (see [`shapes`]), drawn from the seed, or the path of a directory, whose
-/// form is told by the names in it: [`cifar`], [`folder`] or [`idx`].
+/// Loads a data set: `shapes`, the embedded one (see [`shapes`]), drawn from the seed, or the path of a directory,
+/// whose form is told by the names in it: [`cifar`], [`folder`] or [`idx`].
 ///
 /// ```
 /// let data = rectify::data::load("shapes", 1)?;

@@ -96,7 +96,7 @@ impl JsonFile {
     /// Opens a temporary file beside `path`, so that a folder that cannot be written to is refused at once.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn create(path: &Path) -> Result<JsonFile, FileError> {
         Draft::new(path).map(JsonFile).map_err(FileError::at(path))
     }

@@ -32,8 +32,8 @@
 //! ```
 //!
 //! Nets that are run but not trained have more. A layer reads the one before it, or the one that `from` names. A `conv`
-//! may have no bias (`bias = false`). A `batch-norm` (with the statistics of inference, ε = 10⁻⁵) may have an activation.
-//! Both may `add` the output of a layer before them, before their activation:
+//! may have no bias (`bias = false`). A `batch-norm` (with the statistics of inference, ε = 10⁻⁵) may have an
+//! activation. Both may `add` the output of a layer before them, before their activation:
 //!
 //! ```toml
 //! [[layer]]

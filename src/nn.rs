@@ -117,8 +117,8 @@ impl Net {
     /// Plans a model for batches of `batch` images in the current rayon pool.
     ///
     /// # Errors
-    /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory can
-    /// hold.
+    /// A model that does not fit together or, in training mode, cannot be trained; shapes that no slice or no memory
+    /// can hold.
     pub fn new(model: &Model, isa: Isa, batch: usize, mode: Mode) -> Result<Net, NetError> {
         Net::in_rounds(model, isa, batch, mode, |steps, dims| match mode {
             Mode::Inference => Rounds::new(model, steps, dims, NEAR),
@@ -235,9 +235,9 @@ impl Net {
         if got == want { Ok(()) } else { Err(Error::Length { what: "parameters", got, want }) }
     }
 
-    /// For inference: folds batch norms and packs the weights of convolutions; the passes use those of the last call. What
-    /// is neither packed nor folded (slopes, biases, the weights of fully connected layers) they use as it is, and in
-    /// training they use everything as it is.
+    /// For inference: folds batch norms and packs the weights of convolutions; the passes use those of the last call.
+    /// What is neither packed nor folded (slopes, biases, the weights of fully connected layers) they use as it is, and
+    /// in training they use everything as it is.
     ///
     /// # Errors
     /// Parameters of another model; a batch norm before a padded convolution that maps no number to zero in a channel,
@@ -323,7 +323,8 @@ impl Net {
         Ok(())
     }
 
-    /// Where the time since the last call went, layer by layer; in training with rows for the images' layout and the loss.
+    /// Where the time since the last call went, layer by layer; in training with rows for the images' layout and the
+    /// loss.
     pub fn profile(&mut self) -> Vec<LayerTime> {
         let images = self.images_spent.take("images", "layout".into());
         let layers = self.nodes.iter_mut().map(|node| node.spent.take(&node.name, node.kernel()));
@@ -334,8 +335,8 @@ impl Net {
         }
     }
 
-    /// What the net's memory is for: activations, gradients of weights, workspace and packed weights. The buffers between
-    /// the layers, which gradients use too, count as activations.
+    /// What the net's memory is for: activations, gradients of weights, workspace and packed weights. The buffers
+    /// between the layers, which gradients use too, count as activations.
     pub fn memory(&self) -> Vec<MemoryUse> {
         let bytes = |buffer: &Buffer| size_of_val(&buffer[..]);
         let (kept, packed) = self.nodes.iter().map(Node::bytes).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));

@@ -6,8 +6,8 @@ use rectify_kernels::{Buffer, elementwise::Rates};
 
 /// SGD with momentum and weight decay, as PyTorch writes it: `v ← μ·v + (g + λ·w)`, `w ← w − ε·v`.
 ///
-/// Slopes and biases do not decay: decay would push slopes towards ReLU (He et al. 2015, section 2.1, Eq. 4). Slopes have a
-/// rate of their own: `ε` times [`Training::slope_lr`].
+/// Slopes and biases do not decay: decay would push slopes towards ReLU (He et al. 2015, section 2.1, Eq. 4). Slopes
+/// have a rate of their own: `ε` times [`Training::slope_lr`].
 #[derive(Debug, Clone)]
 pub struct Sgd {
     momentum: f32,

@@ -1,9 +1,9 @@
 //! The paper's findings once more, with small nets: which runs show each of them, and what is written of them.
 //!
 //! A study is a few variants of one net (He et al. 2015): the variant's own is put into the net's description, the rest
-//! stays. The runs of a seed start with the same weights and see the same images in the same order, whatever the variant.
-//! Every run has a folder of its own, `OUT/STUDY/VARIANT-seedN`, and goes on where it was stopped; a folder whose run was
-//! made with other settings is refused.
+//! stays. The runs of a seed start with the same weights and see the same images in the same order, whatever the
+//! variant. Every run has a folder of its own, `OUT/STUDY/VARIANT-seedN`, and goes on where it was stopped; a folder
+//! whose run was made with other settings is refused.
 
 mod cost;
 mod plot;
@@ -33,8 +33,8 @@ pub enum Study {
     Prelu,
     /// Table 1: the slopes that were learned, layer by layer. Its runs are those of [`Study::Prelu`], in its folder.
     Slopes,
-    /// Figure 3: a deep net with ReLU learns from He's initial weights and stalls with Xavier's; with a net of fewer layers,
-    /// Figure 2: it learns from both.
+    /// Figure 3: a deep net with ReLU learns from He's initial weights and stalls with Xavier's; with a net of fewer
+    /// layers, Figure 2: it learns from both.
     Depth,
 }
 
@@ -76,8 +76,8 @@ impl Study {
         }
     }
 
-    /// Its runs with this net, made to fit the data and with the hyper-parameters of the study: all variants with seed 1,
-    /// then all with seed 2 and so on.
+    /// Its runs with this net, made to fit the data and with the hyper-parameters of the study: all variants with seed
+    /// 1, then all with seed 2 and so on.
     ///
     /// # Errors
     /// No seed, or more than 1000; hyper-parameters out of bounds.

@@ -5,8 +5,8 @@
 //! zero) of `y`, its output before the activation, and of `Δx`, the gradient of its input, beside those that the paper
 //! derives:
 //!
-//! - forward (Eq. 8, 9): `Var[y_1] = n_1·Var[w_1]`, then `Var[y_l] = ½(1 + a²)·n_l·Var[w_l]·Var[y_{l−1}]` with the slope
-//!   `a` of the activation before the layer,
+//! - forward (Eq. 8, 9): `Var[y_1] = n_1·Var[w_1]`, then `Var[y_l] = ½(1 + a²)·n_l·Var[w_l]·Var[y_{l−1}]` with the
+//!   slope `a` of the activation before the layer,
 //! - backward (Eq. 12, 13): `Var[Δx_l] = ½(1 + a²)·n̂_l·Var[w_l]·Var[Δx_{l+1}]` with the slope of the one behind it;
 //!
 //! where there is no activation, 1 takes the place of `½(1 + a²)`. `n = k²·c_in` and `n̂ = k²·c_out`.

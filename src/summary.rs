@@ -109,8 +109,8 @@ impl Summary {
         self.layers.iter().map(LayerSummary::bytes).fold(0, usize::saturating_add)
     }
 
-    /// A picture of the net: a row for each layer, with its shape, multiplications and parameters, and an arrow for what
-    /// it reads if that is not the layer before it.
+    /// A picture of the net: a row for each layer, with its shape, multiplications and parameters, and an arrow for
+    /// what it reads if that is not the layer before it.
     pub fn svg(&self) -> String {
         svg::draw(self)
     }

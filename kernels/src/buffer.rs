@@ -2,8 +2,9 @@
 
 use aligned_vec::{AVec, RuntimeAlign};
 
-/// Bytes of a huge page. A buffer asks for as many as it fills by half or more: workspaces of 1 to 4 MiB on small pages cost
-/// 3×3 layers up to 7 % of their time, and rounding all up to whole pages 70 MB of a19's training, 26 MB with halves.
+/// Bytes of a huge page. A buffer asks for as many as it fills by half or more: workspaces of 1 to 4 MiB on small pages
+/// cost 3×3 layers up to 7 % of their time, and rounding all up to whole pages 70 MB of a19's training, 26 MB with
+/// halves.
 const HUGE: usize = 2 << 20;
 
 /// A fixed-length `f32` buffer, aligned to 64 bytes.
@@ -38,8 +39,8 @@ impl Buffer {
         let storage: AVec<f32, RuntimeAlign> = AVec::with_capacity(align, len.max(huge / size_of::<f32>()));
         #[cfg(target_os = "linux")]
         if huge > 0 {
-            // SAFETY: the range is this buffer's own: its capacity, which is no less than `huge`, begins with a page. The
-            // advice changes no content. That a kernel may know no huge pages is no failure.
+            // SAFETY: the range is this buffer's own: its capacity, which is no less than `huge`, begins with a page.
+            // The advice changes no content. That a kernel may know no huge pages is no failure.
             unsafe { libc::madvise(storage.as_ptr().cast_mut().cast(), huge, libc::MADV_HUGEPAGE) };
         }
         Buffer(storage)

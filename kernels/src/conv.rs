@@ -1,8 +1,8 @@
 //! Convolution: forward with the epilogue fused, backward-data and backward-weights.
 //!
-//! The orders of the sums are those of [`crate::reference::conv`] and [`crate::reference::winograd`]. A plan (`Forward`, `BackwardData`,
-//! `BackwardWeights`) checks its shape once; `pack` lays out the weights once, the same way for every instruction set
-//! and batch; `run` checks lengths and allocates nothing.
+//! The orders of the sums are those of [`crate::reference::conv`] and [`crate::reference::winograd`]. A plan
+//! (`Forward`, `BackwardData`, `BackwardWeights`) checks its shape once; `pack` lays out the weights once, the same way
+//! for every instruction set and batch; `run` checks lengths and allocates nothing.
 
 mod algorithm;
 mod axis;
@@ -114,8 +114,8 @@ pub enum Layout {
     /// nChw16c ([`crate::Dims`]), as between layers.
     #[default]
     Blocked,
-    /// NCHW, as users have their images, at the borders of a net. It is converted a band of rows or a small plane at a time,
-    /// in cache, or read and written as it is.
+    /// NCHW, as users have their images, at the borders of a net. It is converted a band of rows or a small plane at a
+    /// time, in cache, or read and written as it is.
     Nchw,
 }
 

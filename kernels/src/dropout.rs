@@ -1,9 +1,9 @@
 //! Inverted dropout: each element is zeroed with a given probability, the others are scaled up to keep the mean.
 //!
-//! Whether an element stays depends on the seed, the sample's index and the element's place in the blocked image
-//! alone. Element `i` (padding lanes count) takes word `i` of the ChaCha8 stream whose key is the seed, the number
-//! [`STREAM`], the sample's index and zero, each as eight little-endian bytes, and whose nonce is zero; it is dropped if
-//! the word is below `rate·2³²`, rounded down.
+//! Whether an element stays depends on the seed, the sample's index and the element's place in the blocked image alone.
+//! Element `i` (padding lanes count) takes word `i` of the ChaCha8 stream whose key is the seed, the number [`STREAM`],
+//! the sample's index and zero, each as eight little-endian bytes, and whose nonce is zero; it is dropped if the word
+//! is below `rate·2³²`, rounded down.
 
 use crate::error::check_len;
 use crate::task::pixels_mut;

@@ -160,8 +160,8 @@ impl std::str::FromStr for Isa {
     }
 }
 
-/// Makes what this thread has streamed ([`Lanes::stream`](crate::Lanes::stream)) visible to others before whatever it writes from
-/// now on. It waits for all its stores: after each task some kernels took a tenth longer.
+/// Makes what this thread has streamed ([`Lanes::stream`](crate::Lanes::stream)) visible to others before whatever it
+/// writes from now on. It waits for all its stores: after each task some kernels took a tenth longer.
 pub(crate) fn order_streams() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64.

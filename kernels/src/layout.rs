@@ -25,7 +25,8 @@ fn channels(d: &Dims, plane: usize) -> (usize, usize, usize) {
     (image, first, LANES.min(d.c - first))
 }
 
-/// `n` ≤ 16 neighbours of each of `lanes` ≤ 16 planes, `plane` apart, to `n` pixels of 16 lanes; zeros in the lanes beyond.
+/// `n` ≤ 16 neighbours of each of `lanes` ≤ 16 planes, `plane` apart, to `n` pixels of 16 lanes; zeros in the lanes
+/// beyond.
 ///
 /// # Safety
 /// `from` must be valid for reading them, `to` for writing `16·n` elements.

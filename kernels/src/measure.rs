@@ -77,8 +77,8 @@ pub fn read(isa: Isa, x: &[f32]) -> f32 {
 /// Polls after which a thread gives its core away.
 const PATIENCE: usize = 1 << 14;
 
-/// Two threads, on whichever cores the system runs them, hand a cache line to each other, `turns` times each; returns how
-/// often it was handed over. Cores with a third cache in common take some 20 to 60 ns each time, others 100 to 200.
+/// Two threads, on whichever cores the system runs them, hand a cache line to each other, `turns` times each; returns
+/// how often it was handed over. Cores with a third cache in common take some 20 to 60 ns each time, others 100 to 200.
 ///
 /// # Errors
 /// The system gives no thread.

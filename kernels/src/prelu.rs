@@ -150,8 +150,8 @@ struct Backward<'a> {
 
 /// One pixel: `dx` in place of `dy`; the sums of `dy·min(0, y)` and of `dx` take it up.
 ///
-/// `dy·1` has the bits of `dy`. Selected from `dy` and `a·dy`, `dx` would become a masked store, which is slow; and by the
-/// condition that the sum takes the pixel up, not by its opposite, so that it is one masked FMA.
+/// `dy·1` has the bits of `dy`. Selected from `dy` and `a·dy`, `dx` would become a masked store, which is slow; and by
+/// the condition that the sum takes the pixel up, not by its opposite, so that it is one masked FMA.
 #[inline(always)]
 fn backward_pixel<S: Simd>(s: S, a: S::V, pre: &Lanes, grad: &mut Lanes, slope: &mut S::V, bias: &mut S::V) {
     let (y, dy) = (s.vector(pre), s.vector(grad));

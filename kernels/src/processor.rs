@@ -9,9 +9,9 @@ pub(crate) struct Processor {
     pub second_cache: usize,
     /// Whether it foresees by itself, better than it can be told, which lines of a few long streams are read next.
     pub foresees: bool,
-    /// Whether each line that is asked for into the second cache takes one of the few places of those that loads wait for, so that
-    /// to ask for what is a while ahead may cost more than it brings. The transforms of strided Winograd heed it; nowhere else did
-    /// it make a difference.
+    /// Whether each line that is asked for into the second cache takes one of the few places of those that loads wait
+    /// for, so that to ask for what is a while ahead may cost more than it brings. The transforms of strided Winograd
+    /// heed it; nowhere else did it make a difference.
     pub asks_dearly: bool,
 }
 
@@ -30,9 +30,11 @@ impl Processor {
         let second_cache = id.get_l2_l3_cache_and_tlb_info().map(|of| usize::from(of.l2cache_size()) << 10);
         Processor {
             second_cache: second_cache.filter(|&bytes| bytes > 0).unwrap_or(Processor::UNKNOWN.second_cache),
-            // Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them apart.
+            // Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them
+            // apart.
             foresees: id.get_extended_feature_info().is_some_and(|of| of.has_avx512_vp2intersect()),
-            // Granite Rapids: 16 places, 13 GB/s, where its own guesses bring 27. Others of the maker's are taken to be like it.
+            // Granite Rapids: 16 places, 13 GB/s, where its own guesses bring 27. Others of the maker's are taken to be
+            // like it.
             asks_dearly: id.get_vendor_info().is_some_and(|of| of.as_str() == "GenuineIntel"),
         }
     }

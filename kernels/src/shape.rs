@@ -167,9 +167,10 @@ impl ConvShape {
         }
         product("input length", &[self.n, blocks(self.ic) + 1, LANES, self.padded_h(), self.padded_w()])?;
         product("output length", &[self.n, blocks(self.oc), LANES, self.oh(), self.ow()])?;
-        // What a pass copies of an image to pad it, forward or backward: a row has less than 34 times as many pixels as a padded one,
-        // where a stride's phases end in whole vectors each; gradients read up to twice as many rows, and an odd number of vectors
-        // adds up to a half. For the images of a band, which it may copy together, there is room below 64 bits.
+        // What a pass copies of an image to pad it, forward or backward: a row has less than 34 times as many pixels as
+        // a padded one, where a stride's phases end in whole vectors each; gradients read up to twice as many rows, and
+        // an odd number of vectors adds up to a half. For the images of a band, which it may copy together, there is
+        // room below 64 bits.
         let channels = blocks(self.ic.max(self.oc)) + 1;
         product("padded length", &[channels, LANES, 8 * LANES, self.padded_h(), self.padded_w()])?;
         product("weight length", &[self.oc + LANES, self.ic / self.groups + LANES, self.kh, self.kw])?;

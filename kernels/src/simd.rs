@@ -1,8 +1,9 @@
 //! The virtual vector: sixteen `f32` lanes, the same operations with the same bits on every instruction set.
 //!
 //! A token type (`Avx2`, …) proves by its existence that the processor has the instructions: only [`crate::Isa`]'s
-//! dispatch makes one. Kernel bodies are generic over [`Simd`] and `#[inline(always)]`. What keeps more values than fit the
-//! registers, such as a transform of many lines, is generic over [`Lanes`] and takes one register's lanes after the other.
+//! dispatch makes one. Kernel bodies are generic over [`Simd`] and `#[inline(always)]`. What keeps more values than fit
+//! the registers, such as a transform of many lines, is generic over [`Lanes`] and takes one register's lanes after the
+//! other.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -43,13 +44,13 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what is
-    /// not read again soon need not wait for what was there.
+    /// Stores all lanes past the caches, where they are a whole line and the instruction set can: whoever writes what
+    /// is not read again soon need not wait for what was there.
     ///
     /// # Safety
     /// `p` must be valid for writing [`Lanes::WIDTH`] `f32`, and a multiple of 64 bytes if these are sixteen. Before
-    /// another thread reads them, this one needs a store fence (`sfence`), which the tasks of this crate's passes and of packing
-    /// end with.
+    /// another thread reads them, this one needs a store fence (`sfence`), which the tasks of this crate's passes and
+    /// of packing end with.
     #[inline(always)]
     unsafe fn stream(self, p: *mut f32, v: Self::V) {
         // SAFETY: the caller's promise.
@@ -66,8 +67,8 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     }
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// Of sixteen channels in groups of `G`, a power of two below sixteen, the first, the second and so on of each group, in all of the
-    /// group's lanes; of the lanes from `lane` on.
+    /// Of sixteen channels in groups of `G`, a power of two below sixteen, the first, the second and so on of each
+    /// group, in all of the group's lanes; of the lanes from `lane` on.
     ///
     /// # Safety
     /// `p` must be valid for reading sixteen `f32`; `lane` is a multiple of [`Lanes::WIDTH`] below sixteen.
@@ -101,8 +102,8 @@ pub trait Simd: Lanes {
     const TILE_VECTORS: usize;
     /// How many pixels tall the convolution tile is that is one virtual vector wide: 6 or 14 (see `narrow.rs`).
     const NARROW_ROWS: usize = 6;
-    /// Whether bodies of hundreds of operations, and turns of a reduction, are to be unrolled: not where a vector is an array
-    /// of numbers, of which a compiler makes sixteen times as many.
+    /// Whether bodies of hundreds of operations, and turns of a reduction, are to be unrolled: not where a vector is an
+    /// array of numbers, of which a compiler makes sixteen times as many.
     const UNROLLS: bool = true;
     /// Registers of a virtual vector.
     const PARTS: usize = 16 / <Self::Register as Lanes>::WIDTH;
@@ -112,8 +113,8 @@ pub trait Simd: Lanes {
     /// Asks for the cache line at `p`, which need not be readable: a hint that changes no result.
     #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
-    /// As [`Simd::prefetch`], into the second cache: what memory is to bring in time, for more such lines can be under way at
-    /// once. Zen 4 got up to a sixth more of a layer's speed from it than from the other.
+    /// As [`Simd::prefetch`], into the second cache: what memory is to bring in time, for more such lines can be under
+    /// way at once. Zen 4 got up to a sixth more of a layer's speed from it than from the other.
     #[inline(always)]
     fn prefetch_far(self, _p: *const f32) {}
     /// Sixteen times the number at `p`.
@@ -187,8 +188,8 @@ pub trait Simd: Lanes {
             *row = self.vector(&to);
         }
     }
-    /// Exchanges rows and columns in memory: 16 rows of 16, `from_step` and `to_step` elements apart, 16 at least. `to` may be
-    /// `from`, if their steps are equal too, else the two must not overlap.
+    /// Exchanges rows and columns in memory: 16 rows of 16, `from_step` and `to_step` elements apart, 16 at least. `to`
+    /// may be `from`, if their steps are equal too, else the two must not overlap.
     ///
     /// # Safety
     /// All rows must be valid for reading from `from` on and for writing from `to` on.

@@ -4,9 +4,10 @@
 use crate::Buffer;
 use crate::conv::Options;
 
-/// Elements of an output from which on it is: 8 MiB. The third cache would hold little of it when it is read again, and whoever
-/// writes to a line that is in no cache first waits for what was there. Layers of 16 MiB and more gain a twentieth, training
-/// steps of large batches up to as much; nets forward gain nothing at 8 MiB and lose nothing (Zen 4).
+/// Elements of an output from which on it is: 8 MiB. The third cache would hold little of it when it is read again, and
+/// whoever writes to a line that is in no cache first waits for what was there. Layers of 16 MiB and more gain a
+/// twentieth, training steps of large batches up to as much; nets forward gain nothing at 8 MiB and lose nothing (Zen
+/// 4).
 const LARGE: usize = 1 << 21;
 
 /// Elements from which on a plan streams: forced blocks are for tests, which have small tensors.
@@ -14,8 +15,8 @@ pub(crate) fn least(options: &Options) -> usize {
     if options.blocking.is_some() { 0 } else { LARGE }
 }
 
-/// Whether to stream these outputs of a pass, of one length, or packed weights: if they are at least so many, and their lines
-/// whole ones. Never where the fuzzer watches: it does not see such stores.
+/// Whether to stream these outputs of a pass, of one length, or packed weights: if they are at least so many, and their
+/// lines whole ones. Never where the fuzzer watches: it does not see such stores.
 pub(crate) fn streams(y: &[f32], pre: Option<&[f32]>, least: usize) -> bool {
     let is_aligned = |x: &[f32]| x.as_ptr().addr().is_multiple_of(Buffer::ALIGN);
     !cfg!(fuzzing) && y.len() >= least && is_aligned(y) && pre.is_none_or(is_aligned)

@@ -15,20 +15,20 @@ pub(crate) fn for_each_task(
     for_each_stage(1, |_| tasks, workspace, per_thread, |_, task, scratch| f(task, scratch));
 }
 
-/// The most threads, up to `most`, that a workspace of `len` elements serves, one at least: `needed` says how many elements
-/// so many threads need.
+/// The most threads, up to `most`, that a workspace of `len` elements serves, one at least: `needed` says how many
+/// elements so many threads need.
 pub(crate) fn most_threads(most: usize, len: usize, needed: impl Fn(usize) -> usize) -> usize {
     (1..=most).rev().find(|&threads| needed(threads) <= len).unwrap_or(1)
 }
 
-/// Runs `f(stage, task, scratch)` once for each of `tasks(stage)` tasks of each of so many stages, a stage's once all of the
-/// one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be woken takes
-/// longer than a short stage, and the first thread would do all the work alone.
+/// Runs `f(stage, task, scratch)` once for each of `tasks(stage)` tasks of each of so many stages, a stage's once all
+/// of the one before are done; else as [`for_each_task`]. Where threads wait for each other, they do not sleep: to be
+/// woken takes longer than a short stage, and the first thread would do all the work alone.
 ///
 /// What tasks have streamed ([`crate::stream`]) may be read once all are done, not by a later stage.
 ///
-/// With several stages `f` must not call rayon: a thread that waited there for another could take up this very work, and wait for itself.
-/// `tasks` must not panic.
+/// With several stages `f` must not call rayon: a thread that waited there for another could take up this very work,
+/// and wait for itself. `tasks` must not panic.
 pub(crate) fn for_each_stage(
     stages: usize,
     tasks: impl Fn(usize) -> usize + Sync,
@@ -60,8 +60,8 @@ pub(crate) fn for_each_stage(
                 before += tasks(stage);
                 stage += 1;
             }
-            // All of these have been taken, by threads that run. A stage's tasks begin after all before it, so that counting
-            // is enough.
+            // All of these have been taken, by threads that run. A stage's tasks begin after all before it, so that
+            // counting is enough.
             wait(|| done.load(Ordering::Acquire) >= before);
             let _count = Count(&done);
             f(stage, task - before, scratch);

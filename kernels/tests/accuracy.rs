@@ -57,7 +57,8 @@ fn error(s: &ConvShape, variant: Option<Variant>) -> f64 {
 #[test]
 fn each_algorithm_keeps_its_documented_bound() {
     for channels in [16, 64, 256, 512] {
-        // With stride 1 the tiles at the edges have any number of outputs, by others in the one direction than in the other.
+        // With stride 1 the tiles at the edges have any number of outputs, by others in the one direction than in the
+        // other.
         let sides = [(2, 1, 12), (3, 1, 12), (3, 2, 24), (4, 2, 24), (5, 2, 24)].into_iter();
         for (kernel, stride, side) in sides.chain((13..16).flat_map(|side| [(2, 1, side), (3, 1, side)])) {
             let square = ConvShape::square(1, channels, side, 16, kernel, stride, kernel / 2);
@@ -97,8 +98,8 @@ fn a_first_layer_keeps_its_documented_bound() {
     }
 }
 
-/// The same for the gradient of the input of strided convolutions, relative to its largest element, with standard-normal
-/// gradients of outputs.
+/// The same for the gradient of the input of strided convolutions, relative to its largest element, with
+/// standard-normal gradients of outputs.
 #[test]
 fn a_strided_gradient_keeps_its_documented_bound() {
     for channels in [16, 64, 128, 512] {
@@ -149,8 +150,8 @@ fn sandwich(a: &[Vec<f64>], tile: &[f64], b: &[Vec<f64>]) -> Vec<f64> {
     (0..a.len() * b.len()).map(|p| pair(p / b.len(), p % b.len())).collect()
 }
 
-/// The matrices of both axes of the tile at `(top, left)` of so many outputs: from so many values the transforms that `line`
-/// says.
+/// The matrices of both axes of the tile at `(top, left)` of so many outputs: from so many values the transforms that
+/// `line` says.
 fn axes(
     variant: Variant,
     s: &ConvShape,
@@ -188,8 +189,8 @@ fn weights_size(variant: Variant, s: &ConvShape, x: &[f64], dy: &[f64]) -> Vec<f
     sandwich(&taps, &sums, &taps)
 }
 
-/// An output of one image without padding, with the magnitudes of all numbers and all coefficients: what its roundings are
-/// relative to.
+/// An output of one image without padding, with the magnitudes of all numbers and all coefficients: what its roundings
+/// are relative to.
 fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f64> {
     let (n, m, r, step) = (variant.n(), variant.m(), variant.r(), variant.stride());
     let taps = variant.phase_taps(0);
@@ -239,13 +240,15 @@ fn forward_size(variant: Variant, s: &ConvShape, x: &[f64], w: &[f64]) -> Vec<f6
     y
 }
 
-/// Winograd's outputs: `|error| ≤ γ(k) · |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|`, the sum over phases and channels, where `k`
-/// counts the roundings on the longest way: in each dimension of the input's transform five (a coefficient, four operations),
-/// of the weights' four, a chunk of the sum and an addition a chunk, in each dimension of the output's transform five.
+/// Winograd's outputs: `|error| ≤ γ(k) · |Aᵀ| [Σ (|G| |g| |Gᵀ|) ⊙ (|Bᵀ| |d| |B|)] |A|`, the sum over phases and
+/// channels, where `k` counts the roundings on the longest way: in each dimension of the input's transform five (a
+/// coefficient, four operations), of the weights' four, a chunk of the sum and an addition a chunk, in each dimension
+/// of the output's transform five.
 #[test]
 fn winograds_outputs_are_within_the_derived_bound() {
     for (variant, side) in Variant::ALL.into_iter().flat_map(|variant| (14..18).map(move |side| (variant, side))) {
-        // Two chunks and a bit at the positions of one phase, nine at those of four; all numbers of outputs at the edges.
+        // Two chunks and a bit at the positions of one phase, nine at those of four; all numbers of outputs at the
+        // edges.
         let s = ConvShape { iw: 15, ..ConvShape::square(1, 1060, side, 1, variant.r(), variant.stride(), 0) };
         let (x, w) = (normal(s.input().plain_len(), 1), normal(s.weight_len(), 2));
         let exact = reference::conv::forward(&s, &wide(&x), &wide(&w)).unwrap();
@@ -263,13 +266,14 @@ fn winograds_outputs_are_within_the_derived_bound() {
     }
 }
 
-/// Winograd's weight gradient: `|error| ≤ γ(k) · |Gᵀ| [Σ (|Bᵀ| |d| |B|) ⊙ (|A| |dY| |Aᵀ|)] |G|`, where `k` counts the roundings
-/// on the longest way: in each dimension of the inputs' transform five (a coefficient, four operations), of the gradients' three,
-/// four in the last; a chunk of the sum; an addition a chunk of a group, an addition a group.
+/// Winograd's weight gradient: `|error| ≤ γ(k) · |Gᵀ| [Σ (|Bᵀ| |d| |B|) ⊙ (|A| |dY| |Aᵀ|)] |G|`, where `k` counts the
+/// roundings on the longest way: in each dimension of the inputs' transform five (a coefficient, four operations), of
+/// the gradients' three, four in the last; a chunk of the sum; an addition a chunk of a group, an addition a group.
 #[test]
 fn winograds_weight_gradient_is_within_the_derived_bound() {
     let edges = VARIANTS.into_iter().flat_map(|variant| (0..variant.m()).map(move |edge| (variant, edge)));
-    // Several chunks, with all numbers of outputs at the lower edge; of short ones two groups and a bit, of long ones two.
+    // Several chunks, with all numbers of outputs at the lower edge; of short ones two groups and a bit, of long ones
+    // two.
     let shapes = |edge| if edge == 0 { &[(1, 65, 4096), (577, 17, 256)][..] } else { &[(1, 35, 1120)] };
     for ((variant, edge), &(oc, side, least)) in edges.flat_map(|of| shapes(of.1).iter().map(move |shape| (of, shape)))
     {

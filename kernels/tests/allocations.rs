@@ -2,8 +2,8 @@
 //!
 //! What counts is what the pool's threads ask for while a kernel runs inside `ThreadPool::install`. Rayon allocates on
 //! the way into a pool (its queue of jobs from outside), and a thread registers with the reclamation of the queues'
-//! memory when it first steals; both lie before that, see [`warm_up`]. Inside the pool its jobs lie on the stack, and its
-//! queues grow only when dozens of jobs wait.
+//! memory when it first steals; both lie before that, see [`warm_up`]. Inside the pool its jobs lie on the stack, and
+//! its queues grow only when dozens of jobs wait.
 
 mod common;
 

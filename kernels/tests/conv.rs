@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Epilogue, Forward, Layout, Options};
 use rectify_kernels::{Buffer, ConvShape, Isa};
 
-/// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are; with weights that the
-/// second cache holds and with more, blocked and as bands of NCHW.
+/// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are; with weights
+/// that the second cache holds and with more, blocked and as bands of NCHW.
 #[test]
 fn winograd_by_blocks_of_tiles() {
     for s in [
@@ -37,9 +37,9 @@ fn winograd_by_blocks_of_tiles() {
     }
 }
 
-/// More tiles than a chunk of their sums holds, and more than two chunks, short or long ones, in one block or in several;
-/// three groups of chunks; more channels than a unit has; more sums than the second cache of most processors holds; blocks
-/// of channels that two threads share out, for they cannot have equally many rows of positions.
+/// More tiles than a chunk of their sums holds, and more than two chunks, short or long ones, in one block or in
+/// several; three groups of chunks; more channels than a unit has; more sums than the second cache of most processors
+/// holds; blocks of channels that two threads share out, for they cannot have equally many rows of positions.
 #[test]
 fn winograd_weights_by_chunks_of_tiles() {
     for s in [
@@ -191,7 +191,8 @@ fn edges() {
     }
 }
 
-/// Tiles of few output channels have up to four vectors of pixels; a strided gradient's are beside classes that no tap reaches.
+/// Tiles of few output channels have up to four vectors of pixels; a strided gradient's are beside classes that no tap
+/// reaches.
 #[test]
 fn few_channels_of_wide_images() {
     for channels in 1..=5 {
@@ -227,8 +228,8 @@ fn a_stride_may_be_as_large_as_it_likes() {
     }
 }
 
-/// Tensors of a pixel whose padding has as many as no memory holds: a plan is refused, or its workspace has room for what its
-/// kernel spans, whatever the product is in 64 bits.
+/// Tensors of a pixel whose padding has as many as no memory holds: a plan is refused, or its workspace has room for
+/// what its kernel spans, whatever the product is in 64 bits.
 #[test]
 fn padding_is_as_large_as_memory_at_most() {
     for (n, distance) in (0..60).flat_map(|power| [1, 256].map(|n| (n, 1usize << power))) {

@@ -1,4 +1,5 @@
-//! Depthwise convolutions against the reference: equal bits on every instruction set, thread count, blocking and layout.
+//! Depthwise convolutions against the reference: equal bits on every instruction set, thread count, blocking and
+//! layout.
 
 mod common;
 
@@ -11,8 +12,8 @@ fn depthwise(n: usize, c: usize, ih: usize, iw: usize, k: usize, pad: usize) -> 
     ConvShape { groups: c, iw, ..ConvShape::square(n, c, ih, c, k, 1, pad) }
 }
 
-/// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes without a
-/// channel, a last tile that overlaps; taps that are not neighbours.
+/// Rows that hold whole tiles of pixels, whose inputs are loaded once a row of taps: 3 and 5 columns of taps, lanes
+/// without a channel, a last tile that overlaps; taps that are not neighbours.
 #[test]
 fn wide_depthwise() {
     for s in [
@@ -31,7 +32,8 @@ fn wide_depthwise() {
     }
 }
 
-/// Rows of every width about that of a tile: with padding that the first and the last tile alone read, and too narrow for it.
+/// Rows of every width about that of a tile: with padding that the first and the last tile alone read, and too narrow
+/// for it.
 #[test]
 fn depthwise_of_any_width() {
     for (k, stride) in [(3, 1), (5, 1), (3, 2), (5, 2)] {

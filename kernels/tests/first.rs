@@ -1,4 +1,5 @@
-//! First layers by Winograd, from NCHW, against the reference: equal bits on every instruction set, thread count and blocking.
+//! First layers by Winograd, from NCHW, against the reference: equal bits on every instruction set, thread count and
+//! blocking.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Groups of channels: of whole blocks, each by Winograd too a convolution of its own; of two, four or eight, lane by lane.
+//! Groups of channels: of whole blocks, each by Winograd too a convolution of its own; of two, four or eight, lane by
+//! lane.
 
 mod common;
 
@@ -7,7 +8,8 @@ use common::passes::{check, check_forward, check_winograd};
 use rectify_kernels::ConvShape;
 use rectify_kernels::conv::Algorithm;
 
-/// Groups that threads take each on their own, and groups that they share; of several blocks, of more inputs than outputs.
+/// Groups that threads take each on their own, and groups that they share; of several blocks, of more inputs than
+/// outputs.
 #[test]
 fn groups_are_convolutions() {
     let square = ConvShape::square;
@@ -41,7 +43,8 @@ fn small(channels: usize, each: usize, [ih, iw]: [usize; 2], k: usize, stride: u
     ConvShape { groups: channels / each, iw, ..ConvShape::square(2, channels, ih, channels, k, stride, pad) }
 }
 
-/// Rows that hold whole tiles of pixels, narrow ones, strides, kernels of more taps than a chunk; lanes without a channel.
+/// Rows that hold whole tiles of pixels, narrow ones, strides, kernels of more taps than a chunk; lanes without a
+/// channel.
 #[test]
 fn groups_within_a_block() {
     for s in [

@@ -31,8 +31,8 @@ fn strided_winograd_edges() {
     }
 }
 
-/// Gradients of first layers, whose phases lie in the lanes of one block, and of others with their kernel; even and odd paddings, on which
-/// it depends where phases begin; more segments than a chunk.
+/// Gradients of first layers, whose phases lie in the lanes of one block, and of others with their kernel; even and odd
+/// paddings, on which it depends where phases begin; more segments than a chunk.
 #[test]
 fn strided_winograd_gradients() {
     let square = ConvShape::square;
@@ -78,8 +78,8 @@ fn strided_winograd_gradients() {
     assert_eq!(Algorithm::Auto.data_variant(&s), Ok(None));
 }
 
-/// An infinite or NaN value reaches what the reference says: of the output's gradient the input's and the weights', of the input
-/// the weights'. In the lanes of one block too.
+/// An infinite or NaN value reaches what the reference says: of the output's gradient the input's and the weights', of
+/// the input the weights'. In the lanes of one block too.
 #[test]
 fn strided_gradients_spread_what_is_not_finite() {
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();

@@ -78,10 +78,13 @@ pub struct InferRecord {
 /// Measures the forward pass of a net with weights from He's initialisation on images of the standard normal
 /// distribution. Loading the weights is not timed.
 ///
-/// ``` use rectify::{bench, kernels::Isa, model::Model}; let options = bench::InferOptions { batch: 2, threads: 1,
-/// seconds: 0.0, check: true, profile: false, isa: Isa::best()? }; let record =
-/// bench::infer(&Model::built_in("shapes-small")?, &options)?; assert_eq!(record.images_per_s, 2.0 /
-/// record.s_per_batch); assert!(record.max_rel_err.is_some() && record.failure.is_none());
+/// ```
+/// use rectify::{bench, kernels::Isa, model::Model};
+/// let isa = Isa::best()?;
+/// let options = bench::InferOptions { batch: 2, threads: 1, seconds: 0.0, check: true, profile: false, isa };
+/// let record = bench::infer(&Model::built_in("shapes-small")?, &options)?;
+/// assert_eq!(record.images_per_s, 2.0 / record.s_per_batch);
+/// assert!(record.max_rel_err.is_some() && record.failure.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -33,8 +33,9 @@ pub struct Training {
     pub crop: usize,
     /// Take the images in a random order, another one in each epoch.
     pub shuffle: bool,
-    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a random
-    /// place; an image folder is then read one by one, `crop` left aside. 256 and 512 in He et al. 2015, section 4.
+    /// Scale the shorter side of photos to a random length between these, and cut the net's input out of them at a
+    /// random place; an image folder is then read one by one, `crop` left aside. 256 and 512 in He et al. 2015, section
+    /// 4.
     pub scale: Option<[u32; 2]>,
     /// Alter the colours of photos along their principal components by this deviation: 0.1 in Krizhevsky et al. 2012.
     #[serde(skip_serializing_if = "is_zero")]

@@ -12,24 +12,24 @@ use cost::{auto, direct_cost, first_cost, strided_auto, weights_auto};
 ///
 /// Errors are relative to the largest output, with standard-normal inputs and He-initialised weights of up to 512
 /// channels; for the gradient of the weights, to the largest of them, with standard-normal inputs and output gradients.
-/// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it
-/// over the tile. Winograd's transformed inputs are up to 22 times as large as the inputs, in tiles of three rows and columns of
-/// outputs at an edge 33 times, those of 7×7 kernels up to 90 times: within a factor of some
-/// hundred of the largest `f32` its sums overflow before the direct ones do.
+/// Only [`Algorithm::Direct`] keeps an infinite or NaN input to the outputs that read it: Winograd spreads it over the
+/// tile. Winograd's transformed inputs are up to 22 times as large as the inputs, in tiles of three rows and columns of
+/// outputs at an edge 33 times, those of 7×7 kernels up to 90 times: within a factor of some hundred of the largest
+/// `f32` its sums overflow before the direct ones do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     /// The fastest for the shape whose error stays below 5e-6: a function of kernel, stride, dilation, groups, channels
-    /// and image, and of how the tensors lie, never of batch, threads or machine. A forward pass from NCHW to fewer than 16
-    /// channels is direct.
+    /// and image, and of how the tensors lie, never of batch, threads or machine. A forward pass from NCHW to fewer
+    /// than 16 channels is direct.
     #[default]
     Auto,
     /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
-    /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error below 5e-6.
-    /// All passes take stride 2 in both directions too, with kernels of 3×3, 4×4, 5×5 and 7×7: F(4×4, …) of the phases. Those of 7×7
-    /// have one group, and but for the gradient of the input at most four channels, forward from NCHW; that gradient's sums over
-    /// more than 128 channels have errors below 1.5e-5.
+    /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error
+    /// below 5e-6. All passes take stride 2 in both directions too, with kernels of 3×3, 4×4, 5×5 and 7×7: F(4×4, …) of
+    /// the phases. Those of 7×7 have one group, and but for the gradient of the input at most four channels, forward
+    /// from NCHW; that gradient's sums over more than 128 channels have errors below 1.5e-5.
     Winograd,
     /// F(2×2, 3×3) or F(3×3, 2×2), with stride 2 F(3×3, 3×3): slower, error below 2e-6.
     WinogradAccurate,
@@ -55,8 +55,8 @@ impl Algorithm {
     /// `shape.n`.
     ///
     /// # Errors
-    /// A shape that is none ([`ConvShape::check`]); [`Error::Shape`] if a Winograd algorithm was asked for that cannot serve it, with
-    /// the reason.
+    /// A shape that is none ([`ConvShape::check`]); [`Error::Shape`] if a Winograd algorithm was asked for that cannot
+    /// serve it, with the reason.
     pub fn variant(self, shape: &ConvShape) -> Result<Option<Variant>, Error> {
         shape.check()?;
         let accurate = match self {
@@ -78,8 +78,8 @@ impl Algorithm {
         winograd::check(variant, shape).map(|()| Some(variant))
     }
 
-    /// The Winograd variant of a forward pass from a tensor that lies so: as [`Algorithm::variant`], but from NCHW first layers
-    /// have one of their own.
+    /// The Winograd variant of a forward pass from a tensor that lies so: as [`Algorithm::variant`], but from NCHW
+    /// first layers have one of their own.
     ///
     /// # Errors
     /// As [`Algorithm::variant`].
@@ -94,8 +94,8 @@ impl Algorithm {
         if serves && wanted { Ok(Some(first)) } else { self.variant(s) }
     }
 
-    /// The Winograd variant that serves the gradient of a shape's input, `None` for the direct algorithm. Never depends on
-    /// `shape.n`.
+    /// The Winograd variant that serves the gradient of a shape's input, `None` for the direct algorithm. Never depends
+    /// on `shape.n`.
     ///
     /// # Errors
     /// As [`Algorithm::variant`]; more padding than the kernel reaches.
@@ -184,7 +184,8 @@ mod tests {
         }
     }
 
-    /// Where Winograd begins to pay, and where a smaller tile does: for one image and for many ([`weights_cost`], [`image`]).
+    /// Where Winograd begins to pay, and where a smaller tile does: for one image and for many ([`weights_cost`],
+    /// [`image`]).
     #[test]
     fn auto_takes_what_was_measured_to_be_fastest() {
         let auto =
@@ -222,8 +223,8 @@ mod tests {
         }
     }
 
-    /// The same for the gradient of a strided convolution's input: of first layers, of blocks, of small images, whose weights a
-    /// batch of four shares ([`strided_auto`]).
+    /// The same for the gradient of a strided convolution's input: of first layers, of blocks, of small images, whose
+    /// weights a batch of four shares ([`strided_auto`]).
     #[test]
     fn auto_takes_what_was_measured_to_be_fastest_for_strided_gradients() {
         for (ic, oc, side, kernel, want) in [

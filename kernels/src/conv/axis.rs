@@ -78,8 +78,8 @@ impl Axis {
     }
 }
 
-/// The stride between so many outputs. With one output only whether it is 1 counts; it may be any number, whose products with widths
-/// would overflow.
+/// The stride between so many outputs. With one output only whether it is 1 counts; it may be any number, whose
+/// products with widths would overflow.
 fn taken(stride: usize, count: usize) -> usize {
     if count == 1 { stride.min(2) } else { stride }
 }

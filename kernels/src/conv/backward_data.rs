@@ -27,8 +27,8 @@ enum Kind {
     Winograd(Winograd),
 }
 
-/// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long to be made
-/// from blocks.
+/// Whether passes over one tensor, whose axes can be joined, are to share a copy of each band: planes, which take long
+/// to be made from blocks.
 fn share_copies(passes: &[Pass]) -> bool {
     passes.len() > 1 && passes.iter().all(|p| p.planar && p.copy)
 }

@@ -85,8 +85,8 @@ impl BackwardWeights {
         }
     }
 
-    /// Computes `dw` (OIHW, overwritten) from `x` (blocked as [`ConvShape::input`], or as [`Options::input`] says) and `dy` (as
-    /// [`ConvShape::output`]) on the current rayon pool. The workspace may hold anything.
+    /// Computes `dw` (OIHW, overwritten) from `x` (blocked as [`ConvShape::input`], or as [`Options::input`] says) and
+    /// `dy` (as [`ConvShape::output`]) on the current rayon pool. The workspace may hold anything.
     ///
     /// # Errors
     /// A length that does not fit.

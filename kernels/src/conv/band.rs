@@ -58,12 +58,12 @@ impl Finish {
         (parameter(self.bias, -0.0), parameter(self.slopes, 1.0))
     }
 
-    /// Applies the epilogue with this bias and these slopes to the sums of a pixel and stores it at `y + at`. Lanes that are not
-    /// `valid`, those without a channel, become zero: infinities in the input may have made NaN of them.
+    /// Applies the epilogue with this bias and these slopes to the sums of a pixel and stores it at `y + at`. Lanes
+    /// that are not `valid`, those without a channel, become zero: infinities in the input may have made NaN of them.
     ///
     /// # Safety
-    /// [`Lanes::WIDTH`] elements must be accessible at `at` of `y`, and of shortcut and pre-activation where they are not null;
-    /// if outputs are streamed, those that it writes are whole lines.
+    /// [`Lanes::WIDTH`] elements must be accessible at `at` of `y`, and of shortcut and pre-activation where they are
+    /// not null; if outputs are streamed, those that it writes are whole lines.
     #[inline(always)]
     pub unsafe fn store<S: Lanes>(
         &self,
@@ -305,7 +305,8 @@ impl Band<'_> {
     ) {
         for j in 0..J {
             let at = (step.block + j) * self.out_strides.block;
-            // SAFETY: the band's promise: 16 elements of each of its outputs, and of the pre-activation where it is kept.
+            // SAFETY: the band's promise: 16 elements of each of its outputs, and of the pre-activation where it is
+            // kept.
             unsafe {
                 let (bias, slopes) = self.finish.parameters(s, (step.block + j) * LANES);
                 for i in 0..I {

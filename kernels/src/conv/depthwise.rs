@@ -1,10 +1,11 @@
-//! Depthwise convolution: each channel by itself, lane by lane, straight from blocks to blocks. Small planes, on
-//! either side, are made into blocks or of them. Groups of two, four or eight channels are computed in the same way: each lane
+//! Depthwise convolution: each channel by itself, lane by lane, straight from blocks to blocks. Small planes, on either
+//! side, are made into blocks or of them. Groups of two, four or eight channels are computed in the same way: each lane
 //! takes the inputs of its group one after the other, from the other lanes of its block.
 //!
-//! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the padding's
-//! values for the taps outside the image. Of an unusual kernel or padding, or of very narrow rows, those at the edges are taken one by one, all of them
-//! where fewer than a tile lie between; portable code takes all of them one by one.
+//! It moves more than it computes, so nothing is copied for padding: pixels are taken a few at a time, with the
+//! padding's values for the taps outside the image. Of an unusual kernel or padding, or of very narrow rows, those at
+//! the edges are taken one by one, all of them where fewer than a tile lie between; portable code takes all of them one
+//! by one.
 
 // The pixels of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -28,8 +29,8 @@ struct Grouped<'a, const G: usize>(&'a Depthwise<'a>);
 /// Some rows of one block of channels of one image.
 pub(super) struct Depthwise<'a> {
     pub pass: &'a Pass,
-    /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what lies
-    /// outside.
+    /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what
+    /// lies outside.
     pub x: *const f32,
     pub pads: &'a [f32; LANES],
     /// The block's plane of the output, from row `first` on.
@@ -51,19 +52,20 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
     fn run<S: Simd>(self, s: S) {
         let Grouped(block) = self;
         if !S::UNROLLS {
-            // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows
-            // read and write.
+            // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them
+            // that the rows read and write.
             return unsafe { block.singly::<S, G>(s) };
         }
         let (rows, cols) = (&block.pass.rows, &block.pass.cols);
         let are_neighbours = cols.taps.is_sorted_by(|a, b| a.offset + 1 == b.offset);
         let near = if are_neighbours && rows.taps.len() * cols.taps.len() <= CHUNK { cols.taps.len() } else { 0 };
-        // A kernel that stands over the middle of its outputs, and the inputs outside the image that the last one reads.
+        // A kernel that stands over the middle of its outputs, and the inputs outside the image that the last one
+        // reads.
         let pad = near / 2;
         let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
         let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
-        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that the rows
-        // read and write. Rows have a tile's pixels and as many as the padding.
+        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that
+        // the rows read and write. Rows have a tile's pixels and as many as the padding.
         unsafe {
             match (near, cols.in_step, right, cols.count) {
                 (3, 1, 1, 9..) if is_same => block.same::<S, G, PIXELS, 3, 1, 1, 1>(s),
@@ -91,8 +93,8 @@ impl Depthwise<'_> {
         }
     }
 
-    /// Rows of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel has `PAD` of
-    /// them outside the image, the last one `RIGHT`.
+    /// Rows of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel
+    /// has `PAD` of them outside the image, the last one `RIGHT`.
     #[inline(always)]
     unsafe fn same<
         S: Simd,
@@ -164,8 +166,8 @@ impl Depthwise<'_> {
         }
     }
 
-    /// `I` neighbouring pixels, `STEP` inputs apart, with taps in `C` neighbouring columns, of which the first `LEFT` inputs and the
-    /// last `RIGHT` lie outside the image: an input is loaded once for a row of taps.
+    /// `I` neighbouring pixels, `STEP` inputs apart, with taps in `C` neighbouring columns, of which the first `LEFT`
+    /// inputs and the last `RIGHT` lie outside the image: an input is loaded once for a row of taps.
     #[inline(always)]
     unsafe fn near<
         S: Simd,
@@ -278,8 +280,8 @@ impl Depthwise<'_> {
     }
 }
 
-/// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart, of the lanes from `lane` on. Of the inputs the first `LEFT`
-/// and the last `RIGHT` are `pad`.
+/// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart, of the lanes from `lane` on. Of the inputs the
+/// first `LEFT` and the last `RIGHT` are `pad`.
 #[inline(always)]
 unsafe fn add_row<
     L: Lanes,

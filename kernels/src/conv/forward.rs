@@ -130,8 +130,8 @@ impl Forward {
 
     /// As [`Forward::pack`], but outside the image `run` will read `pads`, one value for each input channel.
     ///
-    /// That is what it takes to fold an affine map of the input, `s·x + t` in each channel (a batch norm before a padded
-    /// convolution), into weights and bias: the padding of the mapped input is zero where `x` is `−t/s`.
+    /// That is what it takes to fold an affine map of the input, `s·x + t` in each channel (a batch norm before a
+    /// padded convolution), into weights and bias: the padding of the mapped input is zero where `x` is `−t/s`.
     ///
     /// # Errors
     /// A length that does not fit.
@@ -158,9 +158,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Computes `y` from `x` ([`ConvShape::input`], [`ConvShape::output`], as [`Options::input`] and [`Options::output`]
-    /// say), on the current rayon pool.
-    /// The workspace may hold anything.
+    /// Computes `y` from `x` ([`ConvShape::input`], [`ConvShape::output`], as [`Options::input`] and
+    /// [`Options::output`] say), on the current rayon pool. The workspace may hold anything.
     ///
     /// # Errors
     /// A length that does not fit.

@@ -1,5 +1,5 @@
-//! Runs depthwise passes, of single channels and of small groups: bands of rows of a block of channels as tasks. Where one of the
-//! tensors is NCHW, a band is made into blocks, or of them, in a thread's own scratch.
+//! Runs depthwise passes, of single channels and of small groups: bands of rows of a block of channels as tasks. Where
+//! one of the tensors is NCHW, a band is made into blocks, or of them, in a thread's own scratch.
 
 use super::band::Finish;
 use super::depthwise::Depthwise;

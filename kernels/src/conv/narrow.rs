@@ -43,7 +43,8 @@ impl Kernel for Narrow<'_> {
                 for (start, len) in super::tile::parts(cols, tiles) {
                     let x = self.x.wrapping_add(x + start * LANES);
                     let y = y + start * self.out_strides.col;
-                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts
+                    // ask.
                     unsafe {
                         match len {
                             1 => self.tile::<S, 1>(s, x, y),

@@ -1,5 +1,5 @@
-//! OIHW weights, brought together for 16 output channels at a time, as both algorithms lay them out; and the layout of the direct
-//! one. Training does it in every step.
+//! OIHW weights, brought together for 16 output channels at a time, as both algorithms lay them out; and the layout of
+//! the direct one. Training does it in every step.
 
 use super::pass::Pass;
 use crate::threads::Shared;
@@ -14,8 +14,8 @@ pub(super) const LINES: usize = 16 * LANES;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Oihw<'a> {
     pub weights: &'a [f32],
-    /// Elements between the convolution's output channels, and between its input channels, of a group; the lesser is a kernel's
-    /// length.
+    /// Elements between the convolution's output channels, and between its input channels, of a group; the lesser is a
+    /// kernel's length.
     pub output: usize,
     pub input: usize,
     /// Rows and columns of a kernel.
@@ -47,8 +47,8 @@ impl<'a> Oihw<'a> {
         Oihw { weights: &self.weights[at..], ..*self }
     }
 
-    /// Brings together the weights of so many output channels, 16 at most, of some input channels at some taps: `[channel][tap][16]`,
-    /// the lanes that are no channel zero. Of the lines behind them it may overwrite some.
+    /// Brings together the weights of so many output channels, 16 at most, of some input channels at some taps:
+    /// `[channel][tap][16]`, the lanes that are no channel zero. Of the lines behind them it may overwrite some.
     #[inline(always)]
     pub fn lines<S: Simd>(
         &self,
@@ -90,8 +90,8 @@ impl<'a> Oihw<'a> {
         }
     }
 
-    /// Up to 16 of `len` weights of each of so many output channels, of the first from element `from` on, exchanged: a vector
-    /// for each weight. The lanes that are no channel are zero.
+    /// Up to 16 of `len` weights of each of so many output channels, of the first from element `from` on, exchanged: a
+    /// vector for each weight. The lanes that are no channel are zero.
     #[inline(always)]
     fn rows<S: Simd>(&self, s: S, lanes: usize, from: usize, len: usize, ahead: usize) -> [S::V; LANES] {
         let mut rows = [s.zero(); LANES];
@@ -112,8 +112,8 @@ impl<'a> Oihw<'a> {
     }
 }
 
-/// Lays out weights for passes that share their channels, `[group][oc / 16][k][16]` for one pass after the other. A kernel's taps are
-/// those of one of them or of several.
+/// Lays out weights for passes that share their channels, `[group][oc / 16][k][16]` for one pass after the other. A
+/// kernel's taps are those of one of them or of several.
 ///
 /// # Panics
 /// If the passes' channels differ, or the length does not fit.
@@ -195,8 +195,9 @@ impl Block<'_> {
                     let from = lines[at + col.weight - piece.start..].iter().step_by(piece.len());
                     let to = to + ((r * cols + c) * block.len() + some.start) * LANES;
                     for (line, i) in from.zip(0..some.len()) {
-                        // SAFETY: `pack` has checked the channels and the length of `packed`, of which a pass has `k` lines for each unit, and a block of
-                        // inputs one for each tap and channel; this task alone writes the unit's.
+                        // SAFETY: `pack` has checked the channels and the length of `packed`, of which a pass has `k`
+                        // lines for each unit, and a block of inputs one for each tap and channel; this task alone
+                        // writes the unit's.
                         unsafe { s.store(self.packed.ptr().add(to + i * LANES), s.vector(line)) };
                     }
                 }

@@ -20,13 +20,14 @@ const BAND_ROWS: usize = 4;
 
 /// Elements of both tensors up to which they stay in the third cache: 8 MiB.
 const NEAR: usize = 1 << 21;
-/// Steps of a reduction up to which outputs that go to memory cost more than the products: they are written block by block. Four at a
-/// time took 1.87 ms where one takes 1.28 (12 to 56 channels of 320×180, Zen 4); at 64 steps a twentieth is left, at 256 nothing.
+/// Steps of a reduction up to which outputs that go to memory cost more than the products: they are written block by
+/// block. Four at a time took 1.87 ms where one takes 1.28 (12 to 56 channels of 320×180, Zen 4); at 64 steps a
+/// twentieth is left, at 256 nothing.
 const SHORT: usize = 24;
 /// Elements that the copy of a planar band should have at most: 1 MiB, as the second cache has.
 const PLANAR_BAND: usize = 1 << 18;
-/// Output rows that a planar band should have for each row of outputs whose inputs it shares with the next, which are copied
-/// twice.
+/// Output rows that a planar band should have for each row of outputs whose inputs it shares with the next, which are
+/// copied twice.
 const PLANAR_ROWS: usize = 8;
 
 /// Distances between neighbours of a blocked tensor or of a copy of a part of it.
@@ -56,8 +57,8 @@ pub(super) struct Chunk {
 /// What a pass computes and how it walks.
 #[derive(Debug, Clone)]
 pub(super) struct Pass {
-    /// Channels of a group whose outputs are computed lane by lane, from the inputs of the same block: one (depthwise), two, four or
-    /// eight. Sixteen channels then count as one group.
+    /// Channels of a group whose outputs are computed lane by lane, from the inputs of the same block: one (depthwise),
+    /// two, four or eight. Sixteen channels then count as one group.
     pub by_lanes: Option<usize>,
     pub groups: usize,
     /// Input and output channels of a group.
@@ -271,8 +272,9 @@ impl Pass {
         if self.copy && !self.narrow { self.gic.min(LANES) } else { LANES }
     }
 
-    /// Whether to write outputs past the caches: whole lines, each of which is written once, without sums of a chunk before.
-    /// So many planes at once one thread writes a fifteenth faster as usual, but two sometimes take twice as long (Zen 4).
+    /// Whether to write outputs past the caches: whole lines, each of which is written once, without sums of a chunk
+    /// before. So many planes at once one thread writes a fifteenth faster as usual, but two sometimes take twice as
+    /// long (Zen 4).
     pub fn streams_output(&self, y: &[f32], pre: Option<&[f32]>) -> bool {
         let is_once = !self.scatter && self.chunks.len() <= 1;
         let is_whole = match self.out_layout {

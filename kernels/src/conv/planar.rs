@@ -1,8 +1,9 @@
 //! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise of large
 //! images from or to NCHW.
 //!
-//! A tile is a few output channels by a few vectors of the pass's neighbouring pixels, all in registers: each step of the reduction
-//! reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need not be transposed.
+//! A tile is a few output channels by a few vectors of the pass's neighbouring pixels, all in registers: each step of
+//! the reduction reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need
+//! not be transposed.
 
 // Channels and vectors of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -23,15 +24,16 @@ const AHEAD: usize = 8 * LANES;
 
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
 pub(super) const CHANNELS: usize = 8;
-/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and the
-/// weights of its channels do not fit the first cache together.
+/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and
+/// the weights of its channels do not fit the first cache together.
 const STEPS: usize = 160;
-/// Elements of 16 channels, of the input and of the output, up to which depthwise turns whole planes into blocks and back: 1 MiB. With
-/// vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a stride of 2 four times (Zen 4).
+/// Elements of 16 channels, of the input and of the output, up to which depthwise turns whole planes into blocks and
+/// back: 1 MiB. With vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a
+/// stride of 2 four times (Zen 4).
 pub(super) const SMALL: usize = 1 << 18;
 
-/// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or would
-/// have to be made from planes. Depthwise says of how many channels, and how many elements 16 of them have.
+/// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or
+/// would have to be made from planes. Depthwise says of how many channels, and how many elements 16 of them have.
 pub(super) fn serves(options: &Options, depthwise: Option<[usize; 2]>, groups: usize, goc: usize, k: usize) -> bool {
     let (from, to) = (options.input == Layout::Nchw, options.output == Layout::Nchw);
     if let Some([channels, len]) = depthwise {
@@ -104,7 +106,8 @@ impl Kernel for Planar<'_> {
                     let start = start * LANES;
                     let pixels = (cols - start).min(vectors * LANES);
                     let (x, y) = (x + start, y + start * self.out_strides.col);
-                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts
+                    // ask.
                     unsafe { self.pixels(s, x, y, pixels, vectors, &mut sums) };
                 }
                 if whole * LANES < cols {
@@ -119,7 +122,8 @@ impl Kernel for Planar<'_> {
 }
 
 impl Planar<'_> {
-    /// All channels of some of the pass's neighbouring pixels: of so many vectors, or of a part of one where there are none.
+    /// All channels of some of the pass's neighbouring pixels: of so many vectors, or of a part of one where there are
+    /// none.
     #[inline(always)]
     unsafe fn pixels<S: Simd>(&self, s: S, x: usize, y: usize, pixels: usize, vectors: usize, sums: &mut Sums) {
         for block in self.blocks.clone() {
@@ -366,8 +370,8 @@ fn thin<S: Simd>(channels: usize) -> usize {
     }
 }
 
-/// Asks for where the next pixels' outputs go: so many planes at once the processor does not foresee. Apart, lest it take
-/// registers from the tiles.
+/// Asks for where the next pixels' outputs go: so many planes at once the processor does not foresee. Apart, lest it
+/// take registers from the tiles.
 #[inline(never)]
 fn ask<S: Simd>(s: S, to: *const f32, plane: usize, channels: usize) {
     for channel in 0..channels {

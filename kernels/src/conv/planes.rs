@@ -6,7 +6,8 @@ use crate::layout::{pixels_to_planes, planes_to_pixels};
 use crate::{Kernel, LANES, Simd, blocks};
 
 /// How planes lie in the copy of a window. The columns of a row stand apart by their remainder modulo the stride, its
-/// phase, so that neighbouring outputs read neighbouring elements: column `c` is element `c / phases` of phase `c % phases`.
+/// phase, so that neighbouring outputs read neighbouring elements: column `c` is element `c / phases` of phase
+/// `c % phases`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Planes {
     pub phases: usize,
@@ -14,7 +15,8 @@ pub(super) struct Planes {
     pub phase: usize,
     pub row: usize,
     pub channel: usize,
-    /// Phases that are read, of which alone a row consists, and the distance of the rows that are: a single tap leaves the others out.
+    /// Phases that are read, of which alone a row consists, and the distance of the rows that are: a single tap leaves
+    /// the others out.
     pub read_phases: usize,
     pub read_step: usize,
 }
@@ -22,7 +24,8 @@ pub(super) struct Planes {
 /// How far ahead to ask for what is copied: elements.
 const AHEAD: usize = 32 * LANES;
 
-/// Copies a window of image `n` as planes; outside the image each channel's value of `pads`, or zeros if there are none.
+/// Copies a window of image `n` as planes; outside the image each channel's value of `pads`, or zeros if there are
+/// none.
 pub(super) struct ToPlanes<'a> {
     pub window: Window,
     pub planes: Planes,
@@ -211,8 +214,8 @@ impl Kernel for FromPixels<'_> {
     fn run<S: Simd>(self, s: S) {
         for (i, pixels) in self.pixels.as_chunks::<LANES>().0.chunks(LANES).enumerate() {
             let (n, at) = (pixels.len(), i * LANES);
-            // SAFETY: whoever made the kernel promises as many elements as there are pixels in each plane of the block's
-            // channels.
+            // SAFETY: whoever made the kernel promises as many elements as there are pixels in each plane of the
+            // block's channels.
             unsafe {
                 pixels_to_planes(s, pixels.as_ptr().cast(), n, self.y.add(at), self.plane, self.valid);
                 if !self.shortcut.is_null() {

@@ -139,7 +139,8 @@ impl Pass {
         to
     }
 
-    /// Copies the inputs of a band, where they are to be copied, and computes its outputs, and those that others have of it.
+    /// Copies the inputs of a band, where they are to be copied, and computes its outputs, and those that others have
+    /// of it.
     fn task(&self, others: &[Pass], isa: Isa, mut place: Place, shared: &Tensors<'_>, scratch: &mut [f32]) {
         let &Tensors { x, pads, .. } = shared;
         let (copy, apart) = scratch.split_at_mut(self.copy_len());

@@ -17,8 +17,9 @@ pub(super) struct Run {
     pub len: usize,
 }
 
-/// Vectors that are asked for beside the products, those of one step at each of these steps of a run, as far from `next` as the
-/// step's own are from `w`. Asked for all at once they held the products up: A.conv4 took a quarter longer on Zen 5.
+/// Vectors that are asked for beside the products, those of one step at each of these steps of a run, as far from
+/// `next` as the step's own are from `w`. Asked for all at once they held the products up: A.conv4 took a quarter
+/// longer on Zen 5.
 #[derive(Debug, Clone)]
 pub(super) struct Ahead {
     pub next: *const f32,
@@ -48,8 +49,9 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
     let mut acc = [[s.zero(); J]; I];
     for run in runs {
         let mut k = 0;
-        // With two steps a turn each load of weights reads every other line, and what the first cache reads ahead for it lies twice
-        // as far: a twentieth less time on Granite Rapids, where a panel's weights come from the second cache.
+        // With two steps a turn each load of weights reads every other line, and what the first cache reads ahead for
+        // it lies twice as far: a twentieth less time on Granite Rapids, where a panel's weights come from the second
+        // cache.
         while S::UNROLLS && k + 2 <= run.len {
             // SAFETY: the caller's promise; both steps are the run's.
             unsafe {

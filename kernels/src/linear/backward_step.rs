@@ -9,8 +9,8 @@ use crate::error::{check_at_least, check_len};
 use crate::threads::Shared;
 use crate::{Error, Isa, LANES};
 
-/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other, of up to
-/// 48 images: 32 KiB.
+/// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other, of up
+/// to 48 images: 32 KiB.
 const NEAR: usize = 1 << 13;
 /// Of vectors of inputs a multiple of which is taken at a time: those of a tile.
 const VECTORS: usize = 4;

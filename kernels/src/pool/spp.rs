@@ -10,8 +10,8 @@ use std::ops::Range;
 
 /// The shape of spatial pyramid pooling (He et al. 2015, Table 3: bins 7, 3, 2 and 1).
 ///
-/// Each level of the pyramid cuts the image into `b × b` bins: bin `i` of an axis of length `len` runs from
-/// `⌊i·len/b⌋` to `⌈(i+1)·len/b⌉`, as in PyTorch's `adaptive_max_pool2d`, so that any image serves any pyramid. The output is one
+/// Each level of the pyramid cuts the image into `b × b` bins: bin `i` of an axis of length `len` runs from `⌊i·len/b⌋`
+/// to `⌈(i+1)·len/b⌉`, as in PyTorch's `adaptive_max_pool2d`, so that any image serves any pyramid. The output is one
 /// pixel whose channels are what a fully connected layer is given: level by level, within a level channel by channel,
 /// within a channel the bins row by row, which is `torch.cat([adaptive_max_pool2d(x, b).flatten(1) for b in bins], 1)`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -125,8 +125,8 @@ fn bins(s: &SppShape, mut f: impl FnMut(usize, &[usize])) {
     }
 }
 
-/// The maxima of the pyramid's bins, `[n][level][c][bin]`, and their positions in the planes; which of equals and NaN is
-/// taken is as in [`max_forward`].
+/// The maxima of the pyramid's bins, `[n][level][c][bin]`, and their positions in the planes; which of equals and NaN
+/// is taken is as in [`max_forward`].
 ///
 /// # Errors
 /// A shape or length that does not fit.

@@ -1,9 +1,9 @@
 //! Winograd convolution, one fused multiply-add at a time.
 //!
 //! `F(m×m, r×r)` computes a tile of `m × m` outputs from a tile of `n × n` inputs, `n = m + r − 1`, with `n²` products
-//! a channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8): `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d
-//! B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞ where `n = 6`, ±11/8,
-//! ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
+//! a channel where the direct sum takes `m²·r²` (Winograd 1980; Lavin and Gray 2016, Eq. 8):
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`. The interpolation points are ±7/4, ±7/8, ±5/16, ∞ where `n = 7`, 0, ±√2, ±√2/2, ∞
+//! where `n = 6`, ±11/8, ±7/16, ∞ where `n = 5` and 0, ±1, ∞ where `n = 4`.
 //!
 //! With stride 2 the padded input is four images, the *phases*, of its even or odd rows and columns, and so is the
 //! kernel: the output is the sum of four convolutions of stride 1. They take the same points, so that their products
@@ -22,10 +22,10 @@
 //!
 //! Each group of channels is a convolution of its own.
 //!
-//! The gradient of the input is the convolution of the output's with the rotated kernel. With stride 2 that meets a zero between
-//! neighbours: every other row and column of the result meets a phase of the kernel ([`Interleaved`]). All phases read the same
-//! tile, whose transform they share; in the order above a segment is a block of 16 channels. Where a phase takes no part the
-//! product is zero.
+//! The gradient of the input is the convolution of the output's with the rotated kernel. With stride 2 that meets a
+//! zero between neighbours: every other row and column of the result meets a phase of the kernel ([`Interleaved`]). All
+//! phases read the same tile, whose transform they share; in the order above a segment is a block of 16 channels. Where
+//! a phase takes no part the product is zero.
 //!
 //! The gradient of the weights is the adjoint: `dg = Gᵀ [Σ (Bᵀ d B) ⊙ (A dY Aᵀ)] G`, with the same tiles and positions.
 //! A position's products are summed over the tiles that have it, in chunks of [`Chunks::tiles`], image by image and row
@@ -98,8 +98,8 @@ pub fn kernel<T: Float>(variant: Variant, taps: &[T], phase: [usize; 2]) -> Vec<
     both(&(0..rows * rows).map(tap).collect::<Vec<T>>(), [rows, rows], line, line)
 }
 
-/// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group or, but for
-/// [`Variant::F4x7S2`], groups of whole blocks of 16 channels.
+/// Whether a shape is one that a Winograd algorithm serves: the variant's kernel and stride, no dilation, one group or,
+/// but for [`Variant::F4x7S2`], groups of whole blocks of 16 channels.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
@@ -127,7 +127,8 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     Err(Error::Shape { what: "groups", value: s.groups, why })
 }
 
-/// Whether a shape is one the gradient of whose weights a Winograd algorithm serves: [`check`], and for kernels of 7×7 few channels.
+/// Whether a shape is one the gradient of whose weights a Winograd algorithm serves: [`check`], and for kernels of 7×7
+/// few channels.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.

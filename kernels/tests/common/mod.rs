@@ -69,8 +69,8 @@ pub fn assert_not_trivial(what: &str, x: &[f32], ones: &[f32]) {
     assert_eq!(idle, 0, "{what}: sums of products that are zero");
 }
 
-/// Runs `f` in a pool of that many threads, which a test keeps: to make one for each call took most of the time, and memory
-/// without end, where qemu runs the tests.
+/// Runs `f` in a pool of that many threads, which a test keeps: to make one for each call took most of the time, and
+/// memory without end, where qemu runs the tests.
 pub fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     thread_local!(static POOLS: RefCell<BTreeMap<usize, Rc<ThreadPool>>> = RefCell::default());
     let new = || Rc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap());

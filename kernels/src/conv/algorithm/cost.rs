@@ -4,15 +4,16 @@ use crate::conv::{Layout, planar};
 use crate::reference::winograd::{self, Interleaved, Variant};
 use crate::{ConvShape, LANES, blocks};
 
-/// Input channels from which on `Auto` considers Winograd with stride 1 between blocked tensors; below, first layers read
-/// NCHW directly, forward, and the gradient of the weights would transform blocks of channels that are nearly empty: of three
-/// channels the direct one takes 0.4 (Granite Rapids), 0.8 (Zen 5) and 1.2 times (Zen 4, where an audit says so) as long, of
-/// four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct with stride 1.
+/// Input channels from which on `Auto` considers Winograd with stride 1 between blocked tensors; below, first layers
+/// read NCHW directly, forward, and the gradient of the weights would transform blocks of channels that are nearly
+/// empty: of three channels the direct one takes 0.4 (Granite Rapids), 0.8 (Zen 5) and 1.2 times (Zen 4, where an audit
+/// says so) as long, of four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct with stride
+/// 1.
 const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
 
-/// What `Auto` takes: the algorithm of least cost, by a model of one image on one thread that
-/// `rectify bench --audit` holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that
-/// is taken which is cheapest but for reading the weights, which the images of a batch share.
+/// What `Auto` takes: the algorithm of least cost, by a model of one image on one thread that `rectify bench --audit`
+/// holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that is taken
+/// which is cheapest but for reading the weights, which the images of a batch share.
 pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
     if s.group_ic() < LEAST_CHANNELS {
         return None;
@@ -23,10 +24,10 @@ pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
     (cost < 0.9 * direct_cost(s)).then_some(variant)
 }
 
-/// The same for the gradient of the input of a convolution with a stride, in products of a vector for an image of a group. It is
-/// taken mostly in training: of the weights, which beyond the second cache take as long as three products, from memory six, an
-/// image bears what it does in a batch of four. Of four tiles such a batch takes as long either way, one image up to three
-/// times as long by Winograd, sixteen up to two thirds.
+/// The same for the gradient of the input of a convolution with a stride, in products of a vector for an image of a
+/// group. It is taken mostly in training: of the weights, which beyond the second cache take as long as three products,
+/// from memory six, an image bears what it does in a batch of four. Of four tiles such a batch takes as long either
+/// way, one image up to three times as long by Winograd, sixteen up to two thirds.
 pub(super) fn strided_auto(s: &ConvShape) -> Option<Variant> {
     const BATCH: f64 = 4.0;
     const UNCACHED: usize = 1 << 23;
@@ -53,8 +54,9 @@ fn is_first(s: &ConvShape) -> bool {
     s.groups == 1 && s.ic <= Layout::MOST_CHANNELS
 }
 
-/// Cost of the direct gradient of the input. With vectors of pixels planes are made of the output's gradient, each vector is read
-/// for each tap anew, and blocks with few channels are stored. One block of channels has no tall tile of vectors.
+/// Cost of the direct gradient of the input. With vectors of pixels planes are made of the output's gradient, each
+/// vector is read for each tap anew, and blocks with few channels are stored. One block of channels has no tall tile of
+/// vectors.
 fn strided_direct_cost(s: &ConvShape) -> f64 {
     let (ic, oc, taps, pixels) = (s.group_ic(), s.group_oc() as f64, (s.kh * s.kw) as f64, (s.oh() * s.ow()) as f64);
     if s.groups == 1 && ic <= planar::CHANNELS {
@@ -92,8 +94,8 @@ pub(super) fn weights_auto(s: &ConvShape) -> Option<Variant> {
     (cost < 0.9 * direct).then_some(variant)
 }
 
-/// The same of a convolution with a stride. Of phases that lie in the lanes of a block the transforms take the more time the fewer
-/// they are, and they have to be brought together.
+/// The same of a convolution with a stride. Of phases that lie in the lanes of a block the transforms take the more
+/// time the fewer they are, and they have to be brought together.
 fn strided_weights_auto(s: &ConvShape) -> Option<Variant> {
     const BATCH: f64 = 32.0;
     const TRANSFORM: f64 = 5.0;
@@ -123,15 +125,15 @@ fn cheapest(s: &ConvShape, cost: impl Fn(Variant, &ConvShape) -> f64) -> Option<
     costs.min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
-/// Products of a tile along an axis. With a stride the sums of a position go over phases too, so that there are more products
-/// than positions.
+/// Products of a tile along an axis. With a stride the sums of a position go over phases too, so that there are more
+/// products than positions.
 fn whole(variant: Variant) -> usize {
     (0..variant.n()).map(|i| variant.phases(i)).sum()
 }
 
-/// What it costs to read the weights, in products of each of them: something beyond the second cache. A single small image
-/// waits longer for them, but few images hide it: of images of 3×3 with 256 channels F(4×4, 3×3) is an eighth behind the
-/// best for one, and nearly twice as fast as the next for four.
+/// What it costs to read the weights, in products of each of them: something beyond the second cache. A single small
+/// image waits longer for them, but few images hide it: of images of 3×3 with 256 channels F(4×4, 3×3) is an eighth
+/// behind the best for one, and nearly twice as fast as the next for four.
 fn weights_cost(weights: usize) -> f64 {
     if weights < 0x4_0000 { 0.0 } else { 1.5 }
 }
@@ -142,7 +144,8 @@ pub(super) fn direct_cost(s: &ConvShape) -> f64 {
     taps as f64 * ((s.oh() * s.ow()) as f64 + weights_cost(s.weight_len()))
 }
 
-/// The same with fewer products, but a transform for each block of input and of output channels; without reading the weights.
+/// The same with fewer products, but a transform for each block of input and of output channels; without reading the
+/// weights.
 fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     let (products, positions) = (image(variant, s, whole(variant)), image(variant, s, variant.n()));
     // The phases of a stride are read from the same lines.
@@ -151,8 +154,8 @@ fn winograd_cost(variant: Variant, s: &ConvShape) -> f64 {
     products + input + output
 }
 
-/// Cost of a first layer, in products of a channel by a block of channels: beside them a transform for each block of output
-/// channels, and for each row of tiles of a channel one that fills its vectors only where the image is wide.
+/// Cost of a first layer, in products of a channel by a block of channels: beside them a transform for each block of
+/// output channels, and for each row of tiles of a channel one that fills its vectors only where the image is wide.
 pub(super) fn first_cost(s: &ConvShape) -> f64 {
     const PRODUCTS: usize = 169;
     const OUTPUT: usize = 250;
@@ -162,8 +165,8 @@ pub(super) fn first_cost(s: &ConvShape) -> f64 {
     products + inputs
 }
 
-/// The gradient of the weights has fewer products too, but a transform for each block of channels of either side; and sums
-/// to be stored and transformed once for all images, as whose number that of a usual batch is taken.
+/// The gradient of the weights has fewer products too, but a transform for each block of channels of either side; and
+/// sums to be stored and transformed once for all images, as whose number that of a usual batch is taken.
 fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     const BATCH: f64 = 32.0;
     let (ins, outs) = (blocks(s.group_ic()), blocks(s.group_oc()));
@@ -173,9 +176,10 @@ fn winograd_weights_cost(variant: Variant, s: &ConvShape) -> f64 {
     image(variant, s, variant.n()) * (products + transforms) + whole * 10.0 * products / BATCH
 }
 
-/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions. Its transforms take
-/// longer, though, as if it had a part of one more along the axis: images of 9×9 are a tenth to a third faster in whole tiles of
-/// F(3×3, 2×2) than in as many positions of F(4×4, 2×2) (Zen 4, one thread, 64 and 256 channels).
+/// What the tiles of an image have together, if a tile has `each` squared: fewer where it lacks positions. Its
+/// transforms take longer, though, as if it had a part of one more along the axis: images of 9×9 are a tenth to a third
+/// faster in whole tiles of F(3×3, 2×2) than in as many positions of F(4×4, 2×2) (Zen 4, one thread, 64 and 256
+/// channels).
 fn image(variant: Variant, s: &ConvShape, each: usize) -> f64 {
     const EDGE: f64 = 0.25;
     let axis = |size: usize| {

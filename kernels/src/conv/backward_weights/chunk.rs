@@ -13,8 +13,8 @@ const TAPS: usize = 3;
 pub(super) struct Chunk<'a> {
     /// Channels of a group that is computed lane by lane.
     pub by_lanes: Option<usize>,
-    /// Where each row begins in the input; of small groups all rows of a unit, `[channel of the group][tap]`, those of the first
-    /// channel where a pixel's sixteen begin.
+    /// Where each row begins in the input; of small groups all rows of a unit, `[channel of the group][tap]`, those of
+    /// the first channel where a pixel's sixteen begin.
     pub offsets: &'a [usize],
     /// Where the chunk's first pixel reads, and the distance of pixels.
     pub x: *const f32,

@@ -1,8 +1,9 @@
-//! The direct gradient with respect to the weights: channels of the input by channels of the output, summed over pixels.
+//! The direct gradient with respect to the weights: channels of the input by channels of the output, summed over
+//! pixels.
 //!
-//! A *unit* is one block of input channels, or a few where taps are few, by up to [`PANEL`] blocks of output channels of a
-//! group, all taps: what one task, or a few where units are few, sums in a buffer that stays near. Rows of its tiles are pairs of
-//! input channel and tap, in the order of OIHW.
+//! A *unit* is one block of input channels, or a few where taps are few, by up to [`PANEL`] blocks of output channels
+//! of a group, all taps: what one task, or a few where units are few, sums in a buffer that stays near. Rows of its
+//! tiles are pairs of input channel and tap, in the order of OIHW.
 
 mod parts;
 
@@ -23,8 +24,8 @@ use std::ops::Range;
 /// Blocks of output channels in a unit.
 const PANEL: usize = 4;
 
-/// Rows up to which a unit has several blocks of input channels. They share the output gradients: pointwise layers in units of one
-/// block, 16 rows, took up to a quarter longer (Zen 5).
+/// Rows up to which a unit has several blocks of input channels. They share the output gradients: pointwise layers in
+/// units of one block, 16 rows, took up to a quarter longer (Zen 5).
 const TALL: usize = 256;
 
 /// What the direct algorithm computes and how it walks.
@@ -171,8 +172,8 @@ impl Direct {
         Strides { image: self.panel * self.chunk.1 * row, block: self.chunk.1 * row, row, col: LANES }
     }
 
-    /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile where that is one of
-    /// input by output channels.
+    /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile where
+    /// that is one of input by output channels.
     pub fn kernel(&self) -> String {
         let vectors = if self.isa == Isa::Avx512 { 4 } else { 1 };
         match self.by_lanes {
@@ -318,7 +319,8 @@ impl Direct {
         }
     }
 
-    /// Writes the sums of a part of a unit to where they belong in OIHW: for each output channel one contiguous stretch.
+    /// Writes the sums of a part of a unit to where they belong in OIHW: for each output channel one contiguous
+    /// stretch.
     fn unpack(&self, part: &Part, sums: &[f32], dw: Shared) {
         let &Part { group, ref inputs, ref panel, .. } = part;
         let s = &self.shape;

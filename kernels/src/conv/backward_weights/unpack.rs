@@ -27,8 +27,8 @@ impl Kernel for Unpack<'_> {
             for (i, lines) in block.chunks(LANES * LANES).enumerate() {
                 let to = self.to.wrapping_add(first * self.stream + i * LANES);
                 let channels = LANES.min(self.channels - first);
-                // SAFETY: `Direct::unpack` promises that each channel's rows may be written; where there are sixteen, channels are
-                // as far apart.
+                // SAFETY: `Direct::unpack` promises that each channel's rows may be written; where there are sixteen,
+                // channels are as far apart.
                 unsafe { pixels_to_planes(s, lines.as_ptr(), lines.len() / LANES, to, self.stream, channels) };
             }
         }

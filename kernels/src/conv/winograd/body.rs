@@ -34,12 +34,13 @@ pub(super) struct Body<'a> {
     pub stage: Stage,
     /// Transformed inputs, `[segment][position][tile][16]`, as `geometry` says.
     pub v: *mut f32,
-    /// Room for products, `[oc block of a panel][position][tile][16]`, as `products` says, where the block's first tile would lie.
+    /// Room for products, `[oc block of a panel][position][tile][16]`, as `products` says, where the block's first tile
+    /// would lie.
     pub m: *mut f32,
 }
 
-/// A stage's transform or product of a block of tiles: one function each. In one with all variants the compiler spilled, and
-/// shallow layers took a quarter longer.
+/// A stage's transform or product of a block of tiles: one function each. In one with all variants the compiler
+/// spilled, and shallow layers took a quarter longer.
 pub(super) struct Part<'a, T>(pub &'a Body<'a>, pub T);
 
 /// Transforms blocks of input channels of some tiles by `T`.
@@ -57,8 +58,8 @@ struct Output<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomD
 /// The same of tiles that lack positions.
 struct EdgeOutput<T, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
 
-// SAFETY of all: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of `products`,
-// the call's tensors have the images of all groups, its other slices the lengths of the plan.
+// SAFETY of all: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of
+// `products`, the call's tensors have the images of all groups, its other slices the lengths of the plan.
 impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
     type Output = ();
     #[inline(always)]

@@ -28,8 +28,8 @@ fn each(shared: bool, x: &mut [f32], len: usize, f: impl Fn(usize, &mut [f32]) +
 }
 
 impl Winograd {
-    /// Rows of tiles in a band where so many threads take bands of their own; `None` where they share an image. A band has
-    /// as many tiles as any block has at most, so that weights are read no more often than else.
+    /// Rows of tiles in a band where so many threads take bands of their own; `None` where they share an image. A band
+    /// has as many tiles as any block has at most, so that weights are read no more often than else.
     pub(super) fn schedule(&self, threads: usize) -> Option<usize> {
         let (rows, cols) = self.grid();
         let mut bands = rows.div_ceil(TILES.end.div_ceil(cols.max(1)));
@@ -88,8 +88,8 @@ impl Winograd {
         Band { plan, image, input_row: top, output_row: first }
     }
 
-    /// Runs band by band on so many threads at most: each thread its own where there are enough of them, else all threads share
-    /// an image.
+    /// Runs band by band on so many threads at most: each thread its own where there are enough of them, else all
+    /// threads share an image.
     pub(super) fn run_borders(&self, isa: Isa, call: &Call<'_>, threads: usize, workspace: &mut [f32]) {
         let rows = self.grid().0;
         let image = |i: usize| i * self.groups + self.group;
@@ -161,8 +161,8 @@ impl Winograd {
             Layout::Blocked => {
                 let plane = (band.image * self.out_blocks() + block) * d.plane();
                 let to = y.ptr().wrapping_add((plane + band.output_row * d.w) * LANES);
-                // SAFETY: the band's rows of the block lie in the tensor, whose length `Winograd::run` has checked; no other task
-                // has them.
+                // SAFETY: the band's rows of the block lie in the tensor, whose length `Winograd::run` has checked; no
+                // other task has them.
                 unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
             }
         });

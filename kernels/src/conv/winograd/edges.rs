@@ -1,7 +1,8 @@
 //! The transforms of tiles at the lower and the right edge that have fewer positions than others: the operations of
 //! [`crate::reference::winograd`]'s `Axis`, in their order.
 //!
-//! Such tiles are few. Their lines are transformed one by one, through memory, so that each axis has a choice of its own.
+//! Such tiles are few. Their lines are transformed one by one, through memory, so that each axis has a choice of its
+//! own.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -209,8 +210,8 @@ pub(super) struct Both<'a> {
 
 impl Both<'_> {
     /// # Safety
-    /// [`Lanes::WIDTH`] elements must be readable at each value of the tile, and writable at each of the wanted rows of the
-    /// result.
+    /// [`Lanes::WIDTH`] elements must be readable at each value of the tile, and writable at each of the wanted rows of
+    /// the result.
     #[inline(always)]
     pub unsafe fn run<S: Lanes, T: Axis>(&self, s: S, half: &mut Room) {
         let between = Grid::dense(MOST * LANES, LANES);

@@ -75,11 +75,12 @@ impl<'a> Epilogue<'a> {
         Epilogue { call, output, block, valid, bias, slopes }
     }
 
-    /// Transforms the products of the tile at `place`, which are `position` apart from `from` on, and writes its outputs.
+    /// Transforms the products of the tile at `place`, which are `position` apart from `from` on, and writes its
+    /// outputs.
     ///
     /// # Safety
-    /// 16 elements must be readable at each of `N²` positions. The call's tensors have images of the output's dimensions, of all groups, in which the
-    /// place lies, and no other thread has it.
+    /// 16 elements must be readable at each of `N²` positions. The call's tensors have images of the output's
+    /// dimensions, of all groups, in which the place lies, and no other thread has it.
     #[inline(always)]
     pub unsafe fn tile<S: Simd, T: Line<N, M>, const N: usize, const M: usize>(
         &self,
@@ -127,8 +128,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// The same of a tile of so many outputs along each axis, all if 0, which has fewer positions than others. Whatever the
-    /// room holds.
+    /// The same of a tile of so many outputs along each axis, all if 0, which has fewer positions than others. Whatever
+    /// the room holds.
     ///
     /// # Safety
     /// As [`Epilogue::tile`].
@@ -201,7 +202,8 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Bias, shortcut and PReLU of a part of a tile's outputs: from a lane on; in the tensor the tile begins at element `at`.
+    /// Bias, shortcut and PReLU of a part of a tile's outputs: from a lane on; in the tensor the tile begins at element
+    /// `at`.
     ///
     /// # Safety
     /// The tile lies in the call's tensors, no other thread has it, and it fits where `to` points.

@@ -1,10 +1,10 @@
 //! First layers: kernels of 7×7 with stride 2 over the few channels of an NCHW image.
 //!
 //! So few channels leave a block's lanes empty: here the lanes are tiles. Columns are transformed where they lie, 16
-//! neighbouring columns of the image at a time; a transposition brings the same column of every other tile together, and the
-//! rows are transformed for as many tiles. Since the inputs of two neighbouring tiles start 16 columns apart, even tiles
-//! are a vector and odd tiles another. All phases of all channels are one segment: a position's products are one short
-//! matrix product.
+//! neighbouring columns of the image at a time; a transposition brings the same column of every other tile together,
+//! and the rows are transformed for as many tiles. Since the inputs of two neighbouring tiles start 16 columns apart,
+//! even tiles are a vector and odd tiles another. All phases of all channels are one segment: a position's products are
+//! one short matrix product.
 //!
 //! For NCHW a block's outputs lie in scratch first, blocked, and go to their planes from there.
 

@@ -1,4 +1,5 @@
-//! The stages of a first layer's block of tiles: transform the inputs, multiply at each position, transform the products.
+//! The stages of a first layer's block of tiles: transform the inputs, multiply at each position, transform the
+//! products.
 
 // Positions, rows and columns are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -31,8 +32,8 @@ struct Multiply(Range<usize>);
 /// Transforms the products of a panel.
 struct Output<'a>(Range<usize>, &'a Target<'a>);
 
-// SAFETY of all three: `Winograd::run_first` has made the scratch as long as `first_lens` says; the call's slices have the lengths of
-// the plan.
+// SAFETY of all three: `Winograd::run_first` has made the scratch as long as `first_lens` says; the call's slices have
+// the lengths of the plan.
 impl Kernel for Part<'_, Input> {
     type Output = ();
     #[inline(always)]
@@ -158,8 +159,8 @@ impl Body<'_> {
                 let phases = if i + 1 < N { 2 } else { 1 };
                 // Lines of the positions before this row's, and of one of its positions at one phase of columns.
                 let (before, lines) = (2 * (2 * N - 1) * i * c, phases * c);
-                // SAFETY: a transposed row's columns, and for odd tiles those of the next vector's, one element on; the lines of
-                // the row's positions, each of which has room for a vector.
+                // SAFETY: a transposed row's columns, and for odd tiles those of the next vector's, one element on; the
+                // lines of the row's positions, each of which has room for a vector.
                 unsafe {
                     let to = v.add((before + 2 * odd * c) * line_len);
                     // In the last position there is one phase of columns.
@@ -279,7 +280,8 @@ impl Body<'_> {
 /// Transforms `A` times so many lanes, `step` apart.
 ///
 /// # Safety
-/// [`Lanes::WIDTH`] elements must be readable at each of them, and writable at each of `A` from `to` on, `to_step` apart.
+/// [`Lanes::WIDTH`] elements must be readable at each of them, and writable at each of `A` from `to` on, `to_step`
+/// apart.
 #[inline(always)]
 unsafe fn line<S: Lanes, const A: usize>(s: S, from: *const f32, step: usize, to: *mut f32, to_step: usize)
 where

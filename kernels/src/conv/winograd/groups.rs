@@ -1,5 +1,6 @@
-//! Groups of channels, whole blocks each: of a tensor of `n` images it is the same memory that of `n · groups` images would take
-//! which have a group's channels. So each group is a convolution of its own, of every so-many-th of these images.
+//! Groups of channels, whole blocks each: of a tensor of `n` images it is the same memory that of `n · groups` images
+//! would take which have a group's channels. So each group is a convolution of its own, of every so-many-th of these
+//! images.
 
 use super::{Call, Winograd};
 use crate::conv::Layout;
@@ -20,8 +21,8 @@ pub(super) fn len(groups: usize, threads: usize, len: impl Fn(usize) -> usize) -
     if groups == 1 { len(threads) } else { (threads * len(1)).max(len(threads)) }
 }
 
-/// Calls `f(group, threads, workspace)` for each group, if `len` says how many elements of workspace one needs with so many
-/// threads.
+/// Calls `f(group, threads, workspace)` for each group, if `len` says how many elements of workspace one needs with so
+/// many threads.
 pub(super) fn for_each(
     groups: usize,
     workspace: &mut [f32],

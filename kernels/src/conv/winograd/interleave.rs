@@ -1,8 +1,8 @@
-//! The gradient with respect to the input of a convolution with stride 2: from the output's gradient each phase of the rotated
-//! kernel computes every other row and column, all from the same transforms.
+//! The gradient with respect to the input of a convolution with stride 2: from the output's gradient each phase of the
+//! rotated kernel computes every other row and column, all from the same transforms.
 //!
-//! A phase is a block of outputs with weights of its own, `[phase][ic / 16][position][depth][16]`. Of up to four channels all
-//! phases lie in the lanes of one block.
+//! A phase is a block of outputs with weights of its own, `[phase][ic / 16][position][depth][16]`. Of up to four
+//! channels all phases lie in the lanes of one block.
 
 // Rows and columns of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -43,7 +43,8 @@ impl Interleave {
 }
 
 impl Winograd {
-    /// Plans the gradient of a shape that the variant serves ([`crate::reference::winograd::check_data`]): with stride 2.
+    /// Plans the gradient of a shape that the variant serves ([`crate::reference::winograd::check_data`]): with stride
+    /// 2.
     pub fn interleaved(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
         let group = s.group();
         let axes = [Interleaved::new(s.ih, s.kh, s.pad_top), Interleaved::new(s.iw, s.kw, s.pad_left)];
@@ -81,8 +82,8 @@ impl<T: Line<N, M>, const N: usize, const M: usize> Kernel for Part<'_, Interlea
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Interleaving(panel, stretch, _)) = self;
-        // SAFETY: `Winograd::run` has made the pointers: `m` has room for the tiles of `products`, the call's tensors have the
-        // images of all groups.
+        // SAFETY: `Winograd::run` has made the pointers: `m` has room for the tiles of `products`, the call's tensors
+        // have the images of all groups.
         unsafe { body.interleaved::<S, T, N, M>(s, panel, &stretch) }
     }
 }

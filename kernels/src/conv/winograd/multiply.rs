@@ -36,8 +36,8 @@ impl Kernel for Part<'_, Multiply> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Multiply(panel, tiles)) = self;
-        // SAFETY: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of `products`, the
-        // call's weights have the length of the plan.
+        // SAFETY: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of
+        // `products`, the call's weights have the length of the plan.
         unsafe { body.multiply(s, panel, tiles) }
     }
 }

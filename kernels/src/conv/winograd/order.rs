@@ -1,9 +1,9 @@
 //! In which order the tiles of a block lie in its transforms and products.
 //!
-//! Tiles that have fewer positions than others (see [`Axis`](crate::reference::winograd::Axis)) lie where those that have a
-//! given position are neighbours: first the tiles of a shorter last row, then those that lack nothing, then those of a
-//! narrower last column, last those that lack both. Rows of positions that the last row lacks are then those from
-//! the second kind to the third, columns that the last column lacks those of the first two kinds.
+//! Tiles that have fewer positions than others (see [`Axis`](crate::reference::winograd::Axis)) lie where those that
+//! have a given position are neighbours: first the tiles of a shorter last row, then those that lack nothing, then
+//! those of a narrower last column, last those that lack both. Rows of positions that the last row lacks are then those
+//! from the second kind to the third, columns that the last column lacks those of the first two kinds.
 
 use super::Winograd;
 use std::ops::Range;
@@ -77,8 +77,8 @@ pub(super) struct Order {
     lacks: [(usize, usize); 2],
 }
 
-/// Some neighbouring tiles of a kind: outputs along each axis, 0 where these are all; where in the block they are, where in
-/// their images.
+/// Some neighbouring tiles of a kind: outputs along each axis, 0 where these are all; where in the block they are,
+/// where in their images.
 #[derive(Debug, Clone)]
 pub(super) struct Stretch {
     pub k: [usize; 2],

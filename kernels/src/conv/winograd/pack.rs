@@ -18,8 +18,8 @@ const ABSENT: usize = LINES;
 const AHEAD: usize = 4;
 /// Phases of the largest stride.
 const PHASES: usize = 4;
-/// Elements of packed weights from which on they are written past the caches: 4 MiB. A training step packs them anew, and what
-/// the third cache had of them is gone by then: to wait for it took half the time.
+/// Elements of packed weights from which on they are written past the caches: 4 MiB. A training step packs them anew,
+/// and what the third cache had of them is gone by then: to wait for it took half the time.
 const LARGE: usize = 1 << 20;
 
 impl Winograd {

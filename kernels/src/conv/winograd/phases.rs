@@ -14,8 +14,9 @@ use crate::reference::winograd::Variant;
 use crate::{LANES, Lanes, Simd, blocks};
 use std::ops::Range;
 
-/// How the sums of the positions are laid out in packed weights and transformed inputs: block by block of input channels,
-/// in a block phase by phase. Such a *segment* has 16 lines of packed weights, with stride 1 as many as there are channels.
+/// How the sums of the positions are laid out in packed weights and transformed inputs: block by block of input
+/// channels, in a block phase by phase. Such a *segment* has 16 lines of packed weights, with stride 1 as many as there
+/// are channels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Depth {
     variant: Variant,
@@ -24,8 +25,8 @@ pub(super) struct Depth {
     /// Lines of packed weights of a phase: whole blocks, but of first layers, all of whose phases are one segment.
     lines: usize,
     is_padded: bool,
-    /// Lines between positions: with one, where it makes their distance odd, they do not share a cache set. In the first cache
-    /// lines that share one drive each other out before they are written.
+    /// Lines between positions: with one, where it makes their distance odd, they do not share a cache set. In the
+    /// first cache lines that share one drive each other out before they are written.
     gap: usize,
 }
 
@@ -115,11 +116,12 @@ struct To {
 }
 
 impl Source<'_> {
-    /// Transforms tiles of one block of channels at all phases: `N` positions along an axis, of which odd phases take part in
-    /// `O`; `step` pixels apart.
+    /// Transforms tiles of one block of channels at all phases: `N` positions along an axis, of which odd phases take
+    /// part in `O`; `step` pixels apart.
     ///
     /// # Safety
-    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's
+    /// tiles.
     #[inline(always)]
     pub unsafe fn spread_phases<S: Simd, T: Line<N, N> + Line<O, O>, const N: usize, const O: usize>(
         &self,
@@ -142,8 +144,8 @@ impl Source<'_> {
                 to.v.wrapping_add(segment * g.block)
             })
         });
-        // Rows of the next row of tiles to ask for: a line a tile for each pixel that is new there. With 64 to 64 channels of 112×112 it
-        // took Granite Rapids a twelfth longer.
+        // Rows of the next row of tiles to ask for: a line a tile for each pixel that is new there. With 64 to 64
+        // channels of 112×112 it took Granite Rapids a twelfth longer.
         let asked = if processor().asks_dearly { 0..0 } else { side - step..side };
         for (tile, place) in to.tiles.clone().zip(places) {
             let plane = (place.image * blocks(d.c) + to.block) * d.plane() * LANES;
@@ -183,8 +185,8 @@ impl Source<'_> {
     }
 }
 
-/// Transforms so many channels of every other pixel of a tile, `R × C` of them, whose first is at `from` and whose rows are
-/// `row` elements apart.
+/// Transforms so many channels of every other pixel of a tile, `R × C` of them, whose first is at `from` and whose rows
+/// are `row` elements apart.
 ///
 /// # Safety
 /// [`Lanes::WIDTH`] elements must be readable at each of the pixels, and writable at each of the positions.

@@ -44,7 +44,8 @@ impl Source<'_> {
     /// Transforms tiles of `A × A` pixels, `step` apart, of one block of channels.
     ///
     /// # Safety
-    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's
+    /// tiles.
     #[inline(always)]
     pub unsafe fn spread<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
         &self,
@@ -123,7 +124,8 @@ impl Source<'_> {
     /// The same of tiles that have fewer positions than others.
     ///
     /// # Safety
-    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's tiles.
+    /// `x` has images as `dims` says, of all groups, in which the places lie, and `to.v` has room for the geometry's
+    /// tiles.
     #[inline(always)]
     pub unsafe fn spread_edges<S: Simd, T: Axis>(
         &self,
@@ -150,8 +152,8 @@ impl Source<'_> {
             let (left, inside_cols) = inside(place.col * m, self.pad_left, width, d.w);
             let corner = self.x.as_ptr().wrapping_add(plane);
             let corner = corner.wrapping_offset((top * d.w as isize + left) * LANES as isize);
-            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many; the
-            // rest is the caller's promise.
+            // SAFETY: only pixels that `inside` finds in the image are read, in planes of which the input has as many;
+            // the rest is the caller's promise.
             unsafe {
                 let pad = s.load(pads);
                 for (r, line) in pixels.chunks_exact_mut(width).enumerate().take(height) {
@@ -181,8 +183,8 @@ pub(super) fn inside(first: usize, pad: usize, n: usize, size: usize) -> (isize,
     (start, (-start).clamp(0, end as isize) as usize..end)
 }
 
-/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose rows
-/// are `row` elements apart, neighbours in a row `P` pixels.
+/// Transforms one tile of one block of channels at some rows of positions, whose first pixel is at `from` and whose
+/// rows are `row` elements apart, neighbours in a row `P` pixels.
 ///
 /// # Safety
 /// 16 elements must be readable at each of `A²` pixels, and writable at `to` and each of the `B` positions of each row,

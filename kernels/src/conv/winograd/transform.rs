@@ -4,10 +4,10 @@ mod four;
 
 use crate::Lanes;
 
-/// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the weights take the one
-/// from `R` to `N` (`G g`), the inputs the one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M` (`Aᵀ m`), gradients of outputs that from `M` to `N`
-/// (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`). The inputs of a phase that has no part in the last position
-/// take the one from `N - 1` to `N - 1`.
+/// One of a variant's transforms of `A` values to `B`. With `N` positions, `M` outputs and `R` taps the weights take
+/// the one from `R` to `N` (`G g`), the inputs the one from `N` to `N` (`Bᵀ d`), the outputs that from `N` to `M`
+/// (`Aᵀ m`), gradients of outputs that from `M` to `N` (`A d`), gradients of kernels that from `N` to `R` (`Gᵀ m`). The
+/// inputs of a phase that has no part in the last position take the one from `N - 1` to `N - 1`.
 pub(super) trait Line<const A: usize, const B: usize> {
     fn line<S: Lanes>(s: S, d: [S::V; A]) -> [S::V; B];
 }

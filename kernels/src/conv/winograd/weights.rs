@@ -28,9 +28,9 @@ use std::ops::Range;
 const UNIT: usize = 4;
 /// Elements that a block's transforms may have: 4 MiB, a part of the third cache.
 pub(super) const BLOCK: usize = 1 << 20;
-/// The same of short chunks, of which a block has at least one: 512 KiB, for the second cache holds the sums as well. With
-/// 1 MiB 16 to 48 channels took up to a tenth longer, with 4 MiB and chunks of 128 tiles up to half as long again (Granite
-/// Rapids).
+/// The same of short chunks, of which a block has at least one: 512 KiB, for the second cache holds the sums as well.
+/// With 1 MiB 16 to 48 channels took up to a tenth longer, with 4 MiB and chunks of 128 tiles up to half as long again
+/// (Granite Rapids).
 const NEAR: usize = 1 << 17;
 /// Elements of kept sums beyond which the third cache of many threads does not hold them beside the transforms: 16 MiB.
 pub(super) const SUMS: usize = 1 << 22;
@@ -38,8 +38,8 @@ pub(super) const SUMS: usize = 1 << 22;
 const SLICE: usize = 1 << 18;
 /// Blocks of channels, of the side that has more of them, that a share has at least, where its threads can share out
 /// positions: the other side's transforms are computed by each thread. Half as many, if the other side has a single one
-/// and no thread goes without, and where threads can have equally many blocks but not rows of positions. A block of channels
-/// counts for as many as it has phases, if no thread goes without.
+/// and no thread goes without, and where threads can have equally many blocks but not rows of positions. A block of
+/// channels counts for as many as it has phases, if no thread goes without.
 const WIDE: usize = 4;
 
 /// What the gradient of the weights computes and how it walks.
@@ -56,8 +56,8 @@ pub(in crate::conv) struct Weights {
     forced: Option<usize>,
     /// Blocks of channels in a unit, at most; of the input's, where they are of phases, always all of them.
     pub(super) unit: usize,
-    /// Whether all units take their turn at a position before the next whatever their sums: a forced blocking of units of
-    /// several blocks asks for it.
+    /// Whether all units take their turn at a position before the next whatever their sums: a forced blocking of units
+    /// of several blocks asks for it.
     by_position: bool,
 }
 
@@ -126,9 +126,10 @@ impl Weights {
     }
 
     /// Whether two threads should share out the rows of positions however many channels there are: none then transforms
-    /// what the other does, and of tiles that fill several long chunks the sums are kept either way. All tiles must have
-    /// all rows, lest the thread with the last ones has less to do. (128 to 512 channels of F(3×3, 4×4): up to a twelfth
-    /// less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %. Granite Rapids.)
+    /// what the other does, and of tiles that fill several long chunks the sums are kept either way. All tiles must
+    /// have all rows, lest the thread with the last ones has less to do. (128 to 512 channels of F(3×3, 4×4): up to a
+    /// twelfth less time; with a single chunk a tenth to a fifth more, of tiles that lack rows 2 to 7 %. Granite
+    /// Rapids.)
     fn has_equal_rows(&self) -> bool {
         let f = &self.forward;
         let is_long = self.chunks != Chunks::SHORT && f.total() > self.chunks.tiles;

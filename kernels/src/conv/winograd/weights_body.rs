@@ -27,8 +27,8 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Elements between positions of its sums, `[position][oc block][ic][16]`: an odd number of vectors, so that positions
-    /// do not share a cache set.
+    /// Elements between positions of its sums, `[position][oc block][ic][16]`: an odd number of vectors, so that
+    /// positions do not share a cache set.
     pub fn plane(&self) -> usize {
         ((self.outs.len() * self.ins.len() * LANES) | 1) * LANES
     }
@@ -41,11 +41,11 @@ impl Unit {
 
 /// What to do with a block of tiles.
 pub(super) enum Stage {
-    /// Transform these blocks of channels of a share, its inputs counted before its outputs, at its rows of positions, of these
-    /// tiles, whole chunks of the block's.
+    /// Transform these blocks of channels of a share, its inputs counted before its outputs, at its rows of positions,
+    /// of these tiles, whole chunks of the block's.
     Spread(Share, Range<usize>, Range<usize>),
-    /// Sum the products of some units of a share, of these of the blocks of input channels of each as far as it has them,
-    /// at these of the share's positions: at each of them all units.
+    /// Sum the products of some units of a share, of these of the blocks of input channels of each as far as it has
+    /// them, at these of the share's positions: at each of them all units.
     Multiply(Share, Range<usize>, Range<usize>, Range<usize>),
     /// Transform the sums of these of a unit's blocks of output channels to weights.
     Gather(Unit, Range<usize>),
@@ -279,8 +279,8 @@ impl Body<'_> {
         }
     }
 
-    /// Those of one unit, whose sums lie at `m`, at one position, of as many chunks as there are orders, from tile `first`
-    /// on.
+    /// Those of one unit, whose sums lie at `m`, at one position, of as many chunks as there are orders, from tile
+    /// `first` on.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     unsafe fn multiply_unit<S: Simd>(

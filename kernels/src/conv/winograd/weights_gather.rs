@@ -23,8 +23,8 @@ impl<T: Line<N, R>, const N: usize, const R: usize, const K: usize> Kernel for P
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Gather(unit, outs, _)) = self;
-        // SAFETY: `Weights::run` has made the pointers: `m` has room for a unit's sums, `dw` for the weights; no two tasks have the
-        // weights of the same pair of channels.
+        // SAFETY: `Weights::run` has made the pointers: `m` has room for a unit's sums, `dw` for the weights; no two
+        // tasks have the weights of the same pair of channels.
         unsafe { body.gather::<S, T, N, R, K>(s, unit, outs) }
     }
 }
@@ -45,7 +45,8 @@ impl Body<'_> {
         }
     }
 
-    /// `Gᵀ m G` of each pair of channels, written where it belongs in OIHW: for an output channel one contiguous stretch.
+    /// `Gᵀ m G` of each pair of channels, written where it belongs in OIHW: for an output channel one contiguous
+    /// stretch.
     #[inline(always)]
     unsafe fn gather<S: Simd, T: Line<N, R>, const N: usize, const R: usize, const K: usize>(
         &self,

@@ -1,9 +1,9 @@
-//! The gradient of the weights by many threads: of each block of tiles they share out the transforms, then the products,
-//! at last the transforms of the sums.
+//! The gradient of the weights by many threads: of each block of tiles they share out the transforms, then the
+//! products, at last the transforms of the sums.
 //!
 //! With shares (see [`weights`](super::weights)) many threads would compute most transforms again and again, and of few
-//! channels some would have more positions than others. Two threads do better with them, though: where cores do not have a
-//! third cache in common, each reads what the other has written no faster than from memory.
+//! channels some would have more positions than others. Two threads do better with them, though: where cores do not
+//! have a third cache in common, each reads what the other has written no faster than from memory.
 
 use super::Geometry;
 use super::weights::{BLOCK, SUMS, Share, Weights};
@@ -29,8 +29,8 @@ struct Cuts<'a> {
     units: usize,
     /// Into how many parts the chunks of each block of channels are cut.
     spreads: usize,
-    /// Whether a task has all positions of a unit, whose sums stay near until they are transformed. Else it has one position
-    /// of some units, for neighbours read the same transforms.
+    /// Whether a task has all positions of a unit, whose sums stay near until they are transformed. Else it has one
+    /// position of some units, for neighbours read the same transforms.
     by_unit: bool,
     /// Into how many parts the units are cut, if not `by_unit`.
     parts: usize,
@@ -85,9 +85,8 @@ impl<'a> Cuts<'a> {
         !self.by_unit || self.blocks > 1
     }
 
-    /// Elements of a block's transforms, of those of two blocks if there are so many (while products of one are computed, the
-    /// next is transformed), of the sums that are kept, of a thread's scratch, never
-    /// none.
+    /// Elements of a block's transforms, of those of two blocks if there are so many (while products of one are
+    /// computed, the next is transformed), of the sums that are kept, of a thread's scratch, never none.
     fn lens(&self) -> [usize; 4] {
         let block = self.channels() * Geometry::new(self.plan.variant(), 0..self.tiles).block;
         let unit = self.plan.unit_len();
@@ -156,8 +155,8 @@ impl Weights {
                 }
             });
         };
-        // A stage has the products of a block and the transforms of the next one, so that no thread waits in between; if
-        // tasks have not all positions of a unit, a last one has the transforms of the sums.
+        // A stage has the products of a block and the transforms of the next one, so that no thread waits in between;
+        // if tasks have not all positions of a unit, a last one has the transforms of the sums.
         let products = |stage: usize| if stage == 0 { 0 } else { cuts.product_tasks() };
         let tasks = |stage: usize| match stage {
             _ if stage < cuts.blocks => products(stage) + cuts.spread_tasks(),

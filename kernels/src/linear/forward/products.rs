@@ -1,5 +1,5 @@
-//! The sums of the forward pass, lane by lane: few images, whose weights memory brings while the first walks them, and many,
-//! whose tiles fetch the next weights beside their products.
+//! The sums of the forward pass, lane by lane: few images, whose weights memory brings while the first walks them, and
+//! many, whose tiles fetch the next weights beside their products.
 
 // Tiles are indexed by row and image.
 #![allow(clippy::needless_range_loop)]
@@ -13,16 +13,17 @@ use std::ops::Range;
 /// Outputs of a tile of many images, and of few.
 const OUTPUTS: usize = 2;
 const ROWS: usize = 4;
-/// Rows of weights that one image walks side by side, and how many weights ahead of it each row is asked for: with fewer
-/// rows, or left to the processor's own guesses, one thread of Zen 4 got a tenth less of memory.
+/// Rows of weights that one image walks side by side, and how many weights ahead of it each row is asked for: with
+/// fewer rows, or left to the processor's own guesses, one thread of Zen 4 got a tenth less of memory.
 const WALK: usize = 8;
 const AHEAD: usize = 256;
 /// Rows that it walks where the processor's guesses are better ([`Processor::foresees`](crate::processor::Processor)).
 const GUESSED: usize = 4;
 /// Inputs that few images walk at a time: the weights stay in the second level.
 const SPAN: usize = 4 * CHUNK;
-/// Images at most that walk a chunk together: theirs stays in the first level beside the weights of a tile. More go by so many
-/// at a time, which are a tile where the registers are many; each of them has the weights from the second level anew.
+/// Images at most that walk a chunk together: theirs stays in the first level beside the weights of a tile. More go by
+/// so many at a time, which are a tile where the registers are many; each of them has the weights from the second level
+/// anew.
 const NEAR: usize = 12;
 const IMAGES: usize = 8;
 
@@ -39,7 +40,8 @@ pub(super) struct Task<'a> {
     pub sums: &'a mut [f32],
 }
 
-/// Where a tile stands: its first output of the task, its first image, its inputs; the weights that are fetched meanwhile.
+/// Where a tile stands: its first output of the task, its first image, its inputs; the weights that are fetched
+/// meanwhile.
 #[derive(Clone, Copy)]
 struct Tile {
     row: usize,
@@ -70,8 +72,8 @@ impl Kernel for Task<'_> {
 }
 
 impl Task<'_> {
-    /// A block of outputs of fewer images than fill a tile: the first walks some rows as fast as memory gives them, and the
-    /// others find them in the cache.
+    /// A block of outputs of fewer images than fill a tile: the first walks some rows as fast as memory gives them, and
+    /// the others find them in the cache.
     #[inline(always)]
     fn few<S: Simd>(&mut self, s: S, top: usize, first: usize, len: usize) {
         let (others, end) = (self.shape.n - 1, self.rows.min(top + LANES));
@@ -185,7 +187,8 @@ impl Task<'_> {
                 for t in 0..tiles {
                     // The larger tiles first: branches that alternate are foretold badly.
                     let images = (to - from) / tiles + usize::from(t < (to - from) % tiles);
-                    // Evenly over the tiles: one alone fetches both rows, else the first one of them and one half-way the other.
+                    // Evenly over the tiles: one alone fetches both rows, else the first one of them and one half-way
+                    // the other.
                     let half = if groups > 1 { (groups / 2, 0) } else { (0, tiles / 2) };
                     let (is_first, is_half) = ((group, t) == (0, 0), (group, t) == half);
                     let fetched = usize::from(is_first) + usize::from(is_half);
@@ -229,8 +232,8 @@ impl Task<'_> {
         }
     }
 
-    /// The chains of one chunk for `I` outputs and `J` images, added to what the chunks before have left; `P` rows of the
-    /// next weights are fetched into the second level beside, a line each for sixteen inputs.
+    /// The chains of one chunk for `I` outputs and `J` images, added to what the chunks before have left; `P` rows of
+    /// the next weights are fetched into the second level beside, a line each for sixteen inputs.
     ///
     /// # Safety
     /// The tile must lie within the task, the images and the inputs, and be a chunk.

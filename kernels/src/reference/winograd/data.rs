@@ -25,8 +25,8 @@ pub fn reversed(s: &ConvShape) -> Option<ConvShape> {
     (back.check().is_ok() && (back.oh(), back.ow()) == (s.ih, s.iw)).then_some(back)
 }
 
-/// Whether a shape is one the gradient of whose input a Winograd algorithm serves: [`check`], and no more padding than the
-/// kernel reaches, with stride 1 at any edge ([`reversed`]), with stride 2 above and left.
+/// Whether a shape is one the gradient of whose input a Winograd algorithm serves: [`check`], and no more padding than
+/// the kernel reaches, with stride 1 at any edge ([`reversed`]), with stride 2 above and left.
 ///
 /// # Errors
 /// [`Error::Shape`], naming the first dimension that is not.
@@ -66,9 +66,10 @@ pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T
     }
 }
 
-/// How the phases of the rotated kernel share the rows (columns) of the input's gradient. The output's gradient with a zero between
-/// neighbours and `k − 1 − pad` rows of zeros before it meets the rotated kernel: number `i` of what a phase computes is row
-/// `2·i + first − phase`, which may lie just outside, from rows of the output's gradient from `i − pad` on.
+/// How the phases of the rotated kernel share the rows (columns) of the input's gradient. The output's gradient with a
+/// zero between neighbours and `k − 1 − pad` rows of zeros before it meets the rotated kernel: number `i` of what a
+/// phase computes is row `2·i + first − phase`, which may lie just outside, from rows of the output's gradient from
+/// `i − pad` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interleaved {
     /// Rows of zeros before the output's gradient.

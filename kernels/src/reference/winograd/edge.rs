@@ -48,8 +48,9 @@ impl Variant {
         k + self.r() - 2
     }
 
-    /// The matrices of an edge of `k` outputs, fewer than `m`: for the finite points `p` the coefficients of the polynomial
-    /// with the others as zeros, over its value at `p` and the scale of `p`; for ∞ those of the one with all of them.
+    /// The matrices of an edge of `k` outputs, fewer than `m`: for the finite points `p` the coefficients of the
+    /// polynomial with the others as zeros, over its value at `p` and the scale of `p`; for ∞ those of the one with all
+    /// of them.
     pub(crate) const fn edge(self, k: usize) -> Edge {
         let (finite, points) = (self.finite(k), self.points());
         let mut edge = Edge { input: [[0.0; MOST]; MOST], output: [[0.0; MOST]; MOST], gradient: [[0.0; MOST]; MOST] };

@@ -3,8 +3,8 @@
 use crate::blocks;
 use num_traits::Float;
 
-/// The points ±11/8 and ±7/16 of two-tap kernels in tiles of four outputs. Their powers are exact in `f32`; errors are half those
-/// that ±√2 and ±√2/2 give there.
+/// The points ±11/8 and ±7/16 of two-tap kernels in tiles of four outputs. Their powers are exact in `f32`; errors are
+/// half those that ±√2 and ±√2/2 give there.
 pub(super) const P: f64 = 1.375;
 pub(super) const Q: f64 = 0.4375;
 /// Half the reciprocal difference of the squares of these points, and the scales of the points in `G`.
@@ -59,8 +59,8 @@ pub enum Variant {
     F4x4S2,
     /// F(4×4, 5×5) with stride 2: 121 products where the direct sum takes 400.
     F4x5S2,
-    /// F(4×4, 7×7) with stride 2: 169 products where the direct sum takes 784. Its kernels are those of first layers: few
-    /// channels of an NCHW image; the gradient of the input takes any.
+    /// F(4×4, 7×7) with stride 2: 169 products where the direct sum takes 784. Its kernels are those of first layers:
+    /// few channels of an NCHW image; the gradient of the input takes any.
     F4x7S2,
 }
 
@@ -122,8 +122,8 @@ impl Variant {
         (self.r() - phase).div_ceil(self.stride())
     }
 
-    /// Positions along an axis that a phase takes part in, and the inputs that it reads there: a phase with a tap less than
-    /// the first has a zero at the last point, ∞.
+    /// Positions along an axis that a phase takes part in, and the inputs that it reads there: a phase with a tap less
+    /// than the first has a zero at the last point, ∞.
     pub const fn reach(self, phase: usize) -> usize {
         self.m() + self.phase_taps(phase) - 1
     }
@@ -196,8 +196,8 @@ impl Variant {
         }
     }
 
-    /// `Bᵀ d`, one dimension: the inputs of a phase to as many positions. What the last position alone reads is not there
-    /// for a phase that has no part in it.
+    /// `Bᵀ d`, one dimension: the inputs of a phase to as many positions. What the last position alone reads is not
+    /// there for a phase that has no part in it.
     pub fn input<T: Float>(self, d: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
         let (a, b) = (c(std::f64::consts::SQRT_2), c(std::f64::consts::FRAC_1_SQRT_2));
@@ -335,7 +335,8 @@ impl Variant {
         }
     }
 
-    /// `Gᵀ m`, one dimension: `n` positions to the taps of a phase; the last of them is none where the phase has one less.
+    /// `Gᵀ m`, one dimension: `n` positions to the taps of a phase; the last of them is none where the phase has one
+    /// less.
     pub fn taps<T: Float>(self, m: &[T]) -> Vec<T> {
         let c = |x: f64| T::from(x).unwrap_or_else(T::nan);
         let (sum, difference) = (m[1] + m[2], m[1] - m[2]);

@@ -15,8 +15,8 @@ use std::ops::Range;
 const STEP: usize = 2;
 
 impl Epilogue<'_> {
-    /// Transforms the products of the tile at `place`, which are `position` apart from `from` on, and writes what one phase computes:
-    /// no bias, no PReLU.
+    /// Transforms the products of the tile at `place`, which are `position` apart from `from` on, and writes what one
+    /// phase computes: no bias, no PReLU.
     ///
     /// # Safety
     /// As [`Epilogue::tile`].
@@ -75,8 +75,8 @@ impl Epilogue<'_> {
         }
     }
 
-    /// The same of all phases, which lie side by side in the lanes; those of odd rows and columns may lack the last position, where
-    /// products are overwritten.
+    /// The same of all phases, which lie side by side in the lanes; those of odd rows and columns may lack the last
+    /// position, where products are overwritten.
     ///
     /// # Safety
     /// As [`Epilogue::tile`], and the positions must be writable.
