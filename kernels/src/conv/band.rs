@@ -89,7 +89,11 @@ impl Finish {
     }
 }
 
-/// One band of one group, for some of its blocks of output channels.
+/// One band of one group, for some of its blocks of output channels. Whoever makes it promises that what the pass's
+/// runs read of each of the band's pixels can be read from `x` on, and 16 weights for each step of each of the blocks
+/// from `w` on; that 16 elements can be read and written at each pixel of each block from `y` on, and accessed there in
+/// what else `finish` has, whose bias and slopes are 16 a block; that no other thread touches what is written; and that
+/// it is whole lines if it is streamed.
 pub(super) struct Band<'a> {
     pub pass: &'a Pass,
     /// Where the band's first output pixel reads, and the distances from there.
@@ -132,7 +136,7 @@ impl Kernel for Band<'_> {
             for (i, chunk) in self.pass.chunks.iter().enumerate() {
                 let step = Step { first: i == 0, last: i + 1 == self.pass.chunks.len(), block: 0 };
                 let runs = &self.pass.runs[chunk.runs.clone()];
-                // SAFETY: whoever made the band promises that its pointers reach what pass, strides and ranges ask.
+                // SAFETY: whoever made the band has promised it; the weights are the chunk's.
                 unsafe { self.sweep(s, most, runs, self.w.add(chunk.steps.start * LANES), step, blocks.clone()) };
             }
         }
@@ -141,6 +145,10 @@ impl Kernel for Band<'_> {
 
 impl Band<'_> {
     /// All the band's pixels, a range of blocks of output channels in panels of at most `most`, one chunk.
+    ///
+    /// # Safety
+    /// As [`Band`] says; the blocks are the band's, the runs those of one of the pass's chunks, and `w` is where the
+    /// group's weights for it begin.
     #[inline(always)]
     unsafe fn sweep<S: Simd>(&self, s: S, most: usize, runs: &[Run], w: *const f32, step: Step, blocks: Range<usize>) {
         let cols = self.pass.cols.count;
@@ -205,6 +213,9 @@ impl Band<'_> {
     }
 
     /// A tile of as many pixels as there are.
+    ///
+    /// # Safety
+    /// As [`Band::tile`], for `len` pixels, 1 to [`ROWS`].
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     unsafe fn rows<S: Simd, const J: usize>(
@@ -231,6 +242,11 @@ impl Band<'_> {
     }
 
     /// One register tile: the chunk's sums, what the chunks before have left, and after the last one the epilogue.
+    ///
+    /// # Safety
+    /// As [`Band`] says; the first `I` of `x` and `y` are where pixels of the band read and are written, the runs are
+    /// those of one of the pass's chunks, and from `w` on lie its weights for `J` of the band's blocks, from the step's
+    /// on.
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize>(
         &self,
@@ -243,13 +259,18 @@ impl Band<'_> {
     ) {
         let mut rows = [x[0]; I];
         rows.copy_from_slice(&x[..I]);
-        // SAFETY: the band's promise: each row reaches all runs, the weights hold J blocks of k steps.
+        // SAFETY: the caller's promise: each row reaches all runs, the weights are of `J` blocks of `k` steps.
         unsafe {
             let acc = accumulate::<S, I, J>(s, &rows, 1, runs.iter().copied(), w, self.pass.k * LANES, Ahead::NONE);
             self.store::<S, I, J>(s, &acc, y, step);
         }
     }
 
+    /// Stores a tile's sums in one of the two ways below.
+    ///
+    /// # Safety
+    /// As [`Band`] says of `y` and `finish`; the first `I` of `y` are pixels of the band, which has `J` blocks from the
+    /// step's on.
     #[inline(always)]
     unsafe fn store<S: Simd, const I: usize, const J: usize>(
         &self,
@@ -288,6 +309,10 @@ impl Band<'_> {
 
     /// Whole blocks: what nearly every tile is, with all questions answered beforehand, so that the sums stay in their
     /// registers.
+    ///
+    /// # Safety
+    /// As [`Band::store`]; `finish` has a pre-activation if `EXTRA` is to [`KEEP`] one, a shortcut if it is to [`ADD`]
+    /// one.
     #[inline(always)]
     unsafe fn store_fast<
         S: Simd,
@@ -305,8 +330,7 @@ impl Band<'_> {
     ) {
         for j in 0..J {
             let at = (step.block + j) * self.out_strides.block;
-            // SAFETY: the band's promise: 16 elements of each of its outputs, and of the pre-activation where it is
-            // kept.
+            // SAFETY: the caller's promise: 16 elements of each output, and of what the epilogue has.
             unsafe {
                 let (bias, slopes) = self.finish.parameters(s, (step.block + j) * LANES);
                 for i in 0..I {
@@ -332,6 +356,9 @@ impl Band<'_> {
     }
 
     /// Any tile, in a loop that is not unrolled.
+    ///
+    /// # Safety
+    /// As [`Band::store`].
     #[inline(always)]
     unsafe fn store_slowly<S: Simd, const I: usize, const J: usize>(
         &self,
@@ -345,7 +372,7 @@ impl Band<'_> {
             let block = step.block + j;
             let valid = if block + 1 == self.pass.out_blocks() { self.valid } else { LANES };
             let at = block * self.out_strides.block + y[i];
-            // SAFETY: the band's promise: 16 elements of each of its outputs, and what its epilogue has.
+            // SAFETY: the caller's promise: 16 elements of each output, and of what the epilogue has.
             unsafe {
                 let mut v = acc[i][j];
                 if !step.first {

@@ -26,7 +26,10 @@ const ALL: usize = usize::MAX;
 /// [`Depthwise`] with groups of `G` channels: one function each.
 struct Grouped<'a, const G: usize>(&'a Depthwise<'a>);
 
-/// Some rows of one block of channels of one image.
+/// Some rows of one block of channels of one image. Whoever makes it promises that 16 elements can be read at each
+/// pixel of `x` that the rows' taps meet inside the image; that as many can be written at each of the rows' outputs in
+/// `y`, and accessed there in what else `finish` has, whose bias and slopes are 16; that `w` is of all taps; that no
+/// other thread touches what is written; and that it is whole lines if it is streamed.
 pub(super) struct Depthwise<'a> {
     pub pass: &'a Pass,
     /// The block's plane of the input, of which those rows are there that the output rows read, and 16 values for what
@@ -52,8 +55,7 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
     fn run<S: Simd>(self, s: S) {
         let Grouped(block) = self;
         if !S::UNROLLS {
-            // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them
-            // that the rows read and write.
+            // SAFETY: whoever made the block has promised it; `Depthwise::run` takes `G` from the pass.
             return unsafe { block.singly::<S, G>(s) };
         }
         let (rows, cols) = (&block.pass.rows, &block.pass.cols);
@@ -64,8 +66,8 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
         let pad = near / 2;
         let is_same = near % 2 == 1 && cols.low() == -(pad as isize);
         let right = ((cols.count - 1) * cols.in_step + pad + 1).wrapping_sub(cols.input);
-        // SAFETY: whoever made the kernel promises that its pointers are planes of the pass, or the parts of them that
-        // the rows read and write. Rows have a tile's pixels and as many as the padding.
+        // SAFETY: whoever made the block has promised it; `Depthwise::run` takes `G` from the pass. Rows have a tile's
+        // pixels and as many as the padding.
         unsafe {
             match (near, cols.in_step, right, cols.count) {
                 (3, 1, 1, 9..) if is_same => block.same::<S, G, PIXELS, 3, 1, 1, 1>(s),
@@ -95,6 +97,9 @@ impl Depthwise<'_> {
 
     /// Rows of at least `I + PAD` pixels, `STEP` inputs apart, with taps in `C` neighbouring columns: the first pixel
     /// has `PAD` of them outside the image, the last one `RIGHT`.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says, with `G` channels a group; rows and taps are as said.
     #[inline(always)]
     unsafe fn same<
         S: Simd,
@@ -124,6 +129,9 @@ impl Depthwise<'_> {
     }
 
     /// Any rows, pixel by pixel.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says, with `G` channels a group.
     #[inline(always)]
     unsafe fn singly<S: Simd, const G: usize>(&self, s: S) {
         for row in self.rows.clone() {
@@ -135,6 +143,9 @@ impl Depthwise<'_> {
     }
 
     /// Any rows, of taps in `near` neighbouring columns or, if that is zero, in any.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says, with `G` channels a group; the taps are as said.
     #[inline(always)]
     unsafe fn any<S: Simd, const G: usize>(&self, s: S, near: usize) {
         let cols = &self.pass.cols;
@@ -168,6 +179,10 @@ impl Depthwise<'_> {
 
     /// `I` neighbouring pixels, `STEP` inputs apart, with taps in `C` neighbouring columns, of which the first `LEFT`
     /// inputs and the last `RIGHT` lie outside the image: an input is loaded once for a row of taps.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says, with `G` channels a group; the row is one of its rows and has these pixels, the taps are
+    /// as said, and the columns of all other inputs lie in the image.
     #[inline(always)]
     unsafe fn near<
         S: Simd,
@@ -210,6 +225,10 @@ impl Depthwise<'_> {
     }
 
     /// `I` neighbouring pixels, of which `EDGE` ones may have taps outside the image.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says, with `G` channels a group; the row is one of its rows and has these pixels. If `EDGE`,
+    /// there is one pixel; else the columns of all taps lie in the image.
     #[inline(always)]
     unsafe fn tile<S: Simd, const G: usize, const I: usize, const EDGE: bool>(&self, s: S, row: usize, col: usize) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
@@ -255,6 +274,9 @@ impl Depthwise<'_> {
     }
 
     /// Applies the epilogue to a part of the lanes of `I` neighbouring pixels and stores them.
+    ///
+    /// # Safety
+    /// As [`Depthwise`] says of `y` and `finish`; the row is one of its rows and has these pixels.
     #[inline(always)]
     unsafe fn store<L: Lanes, const I: usize>(&self, s: L, sums: &[L::V; I], part: usize, row: usize, col: usize) {
         let (rows, cols) = (&self.pass.rows, &self.pass.cols);
@@ -282,6 +304,10 @@ impl Depthwise<'_> {
 
 /// One row of `C` taps of `I` neighbouring pixels, `STEP` inputs apart, of the lanes from `lane` on. Of the inputs the
 /// first `LEFT` and the last `RIGHT` are `pad`.
+///
+/// # Safety
+/// [`Lanes::WIDTH`] elements must be readable at each of `C · G` lines from `w` on, and 16 at each of the other inputs
+/// from `x` on; `lane` is a multiple of [`Lanes::WIDTH`] below 16.
 #[inline(always)]
 unsafe fn add_row<
     L: Lanes,

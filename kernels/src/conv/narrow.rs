@@ -10,7 +10,10 @@ use super::pass::{Chunk, Pass, Strides};
 use crate::{Kernel, LANES, Simd};
 use std::hint::black_box;
 
-/// One band of one group, of all its chunks.
+/// One band of one group, of all its chunks. Whoever makes it promises that what the pass's runs read of each of the
+/// band's pixels can be read from `x` on, and 16 weights for each step from `w` on; that 16 elements can be written at
+/// each pixel from `y` on, and accessed there in what else `finish` has, whose bias and slopes are 16; that no other
+/// thread touches what is written; and that it is whole lines if it is streamed.
 pub(super) struct Narrow<'a> {
     pub pass: &'a Pass,
     /// Where the band's first output pixel reads, and the distances from there; columns are 16 apart.
@@ -43,8 +46,7 @@ impl Kernel for Narrow<'_> {
                 for (start, len) in super::tile::parts(cols, tiles) {
                     let x = self.x.wrapping_add(x + start * LANES);
                     let y = y + start * self.out_strides.col;
-                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts
-                    // ask.
+                    // SAFETY: whoever made the kernel has promised it; the tile's pixels are the band's.
                     unsafe {
                         match len {
                             1 => self.tile::<S, 1>(s, x, y),
@@ -72,6 +74,9 @@ impl Kernel for Narrow<'_> {
 
 impl Narrow<'_> {
     /// `I` neighbouring pixels.
+    ///
+    /// # Safety
+    /// As [`Narrow`] says; the pixels are the band's, the first of them reads at `x` and is written `y` elements on.
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize>(&self, s: S, x: *const f32, y: usize) {
         // SAFETY: the caller's promise.
@@ -109,6 +114,10 @@ impl Narrow<'_> {
     }
 
     /// The sums of one chunk.
+    ///
+    /// # Safety
+    /// As [`Narrow`] says of `w`; the chunk is one of the pass's, and for each of its runs, each `k` below its length
+    /// and each `i` below `I` the element `x + run.x + k + 16·i` must be readable.
     #[inline(always)]
     unsafe fn chain<S: Simd, const I: usize>(&self, s: S, chunk: &Chunk, x: *const f32) -> [S::V; I] {
         let mut chain = [s.zero(); I];

@@ -1,9 +1,7 @@
-//! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or depthwise of large
-//! images from or to NCHW.
+//! Passes whose vectors are of pixels: few output channels, or NCHW on both sides, or large depthwise from or to NCHW.
 //!
-//! A tile is a few output channels by a few vectors of the pass's neighbouring pixels, all in registers: each step of
-//! the reduction reads a vector of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need
-//! not be transposed.
+//! A tile is a few output channels by a few vectors of neighbouring pixels, all in registers: each step reads a vector
+//! of a plane and broadcasts a weight for each channel. No lane is empty, and NCHW need not be transposed.
 
 // Channels and vectors of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
@@ -24,12 +22,10 @@ const AHEAD: usize = 8 * LANES;
 
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
 pub(super) const CHANNELS: usize = 8;
-/// Steps of the reduction up to which NCHW on both sides is computed from planes: beyond, the planes under a tile and
-/// the weights of its channels do not fit the first cache together.
+/// Steps up to which NCHW on both sides is computed from planes: more, and the weights, do not fit the first cache.
 const STEPS: usize = 160;
-/// Elements of 16 channels, of the input and of the output, up to which depthwise turns whole planes into blocks and
-/// back: 1 MiB. With vectors of pixels images of 7×7 took four to eight times as long, those of 56×56 twice, with a
-/// stride of 2 four times (Zen 4).
+/// Elements of 16 channels, of input and output, up to which depthwise turns whole planes into blocks and back: 1 MiB.
+/// With vectors of pixels images of 7×7 took four to eight times as long, 56×56 twice, strided four times (Zen 4).
 pub(super) const SMALL: usize = 1 << 18;
 
 /// Whether vectors of pixels serve a pass better than vectors of channels, which would be empty to a good part, or
@@ -43,7 +39,9 @@ pub(super) fn serves(options: &Options, depthwise: Option<[usize; 2]>, groups: u
     }
 }
 
-/// One band of one group (depthwise: of 16 channels), for some of its blocks of output channels.
+/// One band of one group (depthwise: of 16 channels), for some of its blocks of output channels. Whoever makes it
+/// promises what [`Band`](super::band::Band) asks; but the pass's offsets say what can be read, of a copy whole vectors
+/// of pixels, and in planes a pixel has one element for each channel.
 pub(super) struct Planar<'a> {
     pub pass: &'a Pass,
     /// Where the band's first output pixel reads the group's first channel.
@@ -87,7 +85,7 @@ impl Kernel for Planar<'_> {
         let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
         if pass.by_lanes.is_some() && pass.copy && pass.out_layout == Layout::Nchw && is_plain && pass.chunks.len() == 1
         {
-            // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts ask.
+            // SAFETY: whoever made the kernel has promised it.
             return unsafe { self.strips(s) };
         }
         let most = match (pass.by_lanes.is_some(), pass.out_blocks(), self.valid) {
@@ -106,8 +104,7 @@ impl Kernel for Planar<'_> {
                     let start = start * LANES;
                     let pixels = (cols - start).min(vectors * LANES);
                     let (x, y) = (x + start, y + start * self.out_strides.col);
-                    // SAFETY: whoever made the kernel promises that its pointers reach what pass, strides and counts
-                    // ask.
+                    // SAFETY: whoever made the kernel has promised it; the pixels are the band's.
                     unsafe { self.pixels(s, x, y, pixels, vectors, &mut sums) };
                 }
                 if whole * LANES < cols {
@@ -122,8 +119,9 @@ impl Kernel for Planar<'_> {
 }
 
 impl Planar<'_> {
-    /// All channels of some of the pass's neighbouring pixels: of so many vectors, or of a part of one where there are
-    /// none.
+    /// All channels of some of the pass's neighbouring pixels: so many vectors, or part of one where there are none.
+    /// # Safety
+    /// As [`Planar`] says; the pixels are the band's, the first reads at `x`, is written at `y`, has so many vectors.
     #[inline(always)]
     unsafe fn pixels<S: Simd>(&self, s: S, x: usize, y: usize, pixels: usize, vectors: usize, sums: &mut Sums) {
         for block in self.blocks.clone() {
@@ -152,6 +150,8 @@ impl Planar<'_> {
     }
 
     /// The channels of a block, a few at a time.
+    /// # Safety
+    /// As [`Planar::pixels`], of the place, whose block is the band's, and `V` vectors or, if `PART`, its pixels.
     #[inline(always)]
     unsafe fn block<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
         let x = self.x.wrapping_add(place.x);
@@ -171,7 +171,6 @@ impl Planar<'_> {
                     2 if V <= thin::<S>(2) => self.tile::<S, 2, V, PART>(s, x, w, place, first, sums),
                     3 if V <= thin::<S>(3) => self.tile::<S, 3, V, PART>(s, x, w, place, first, sums),
                     4 if V <= thin::<S>(4) => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
-                    // More channels have no tile so wide.
                     _ if V > S::TILE_VECTORS.min(2) => debug_assert!(false, "{channels} channels by {V} vectors"),
                     _ if S::TILE_VECTORS == 1 => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
                     5..=8 => self.tile::<S, 8, V, PART>(s, x, w, place, first, sums),
@@ -186,6 +185,8 @@ impl Planar<'_> {
     }
 
     /// Channel by channel, each from its own plane.
+    /// # Safety
+    /// As [`Planar::block`].
     #[inline(always)]
     unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
         let channel = self.pass.planes.channel;
@@ -201,6 +202,8 @@ impl Planar<'_> {
     }
 
     /// `O` channels from `first` of the block on, `V` vectors of pixels.
+    /// # Safety
+    /// As [`Planar::block`], but read from `x` on; at `w` and 16 elements on for each step are weights of `O` lanes.
     #[inline(always)]
     unsafe fn tile<S: Simd, const O: usize, const V: usize, const PART: bool>(
         &self,
@@ -246,6 +249,8 @@ impl Planar<'_> {
     }
 
     /// Bias, PReLU and the stores of a tile whose channels are all there, to their planes.
+    /// # Safety
+    /// As [`Planar`] says of `y` and `finish`; pixels and channels are the band's, and whole lines if `STREAM`.
     #[inline(always)]
     unsafe fn store_tile<S: Simd, const O: usize, const V: usize, const STREAM: bool>(
         &self,
@@ -275,6 +280,8 @@ impl Planar<'_> {
     }
 
     /// Stores some channels' pixels to their planes.
+    /// # Safety
+    /// As [`Planar`] says of `y` and `finish`; pixels and channels are the band's.
     #[inline(always)]
     unsafe fn store_planes<S: Simd>(&self, s: S, place: Place, sums: &Sums, channels: Range<usize>) {
         let plane = self.out_strides.block / LANES;
@@ -301,6 +308,8 @@ impl Planar<'_> {
     }
 
     /// Stores a block's pixels, 16 lanes each.
+    /// # Safety
+    /// As [`Planar`] says of `y` and `finish`; pixels and block are the band's, the outputs blocked.
     #[inline(always)]
     unsafe fn store_pixels<S: Simd>(&self, s: S, place: Place, sums: &Sums) {
         let valid = s.first(place.valid, 0);
@@ -323,6 +332,8 @@ impl Planar<'_> {
     }
 
     /// The sums of one chunk.
+    /// # Safety
+    /// As [`Planar::tile`]; the steps are those of one of the pass's chunks.
     #[inline(always)]
     unsafe fn chain<S: Simd, const O: usize, const V: usize, const PART: bool>(
         &self,
@@ -359,8 +370,7 @@ impl Planar<'_> {
     }
 }
 
-/// Vectors of pixels that the tile of one to four channels has: so many that their chains hide an FMA's latency, as
-/// far as the registers hold their sums.
+/// Vectors of pixels of a tile of one to four channels: enough to hide FMA's latency, as far as registers hold sums.
 #[inline(always)]
 fn thin<S: Simd>(channels: usize) -> usize {
     match (channels, S::TILE_VECTORS) {
@@ -370,8 +380,7 @@ fn thin<S: Simd>(channels: usize) -> usize {
     }
 }
 
-/// Asks for where the next pixels' outputs go: so many planes at once the processor does not foresee. Apart, lest it
-/// take registers from the tiles.
+/// Asks for where the next pixels' outputs go, in too many planes to be foreseen. Apart, to spare the tiles registers.
 #[inline(never)]
 fn ask<S: Simd>(s: S, to: *const f32, plane: usize, channels: usize) {
     for channel in 0..channels {

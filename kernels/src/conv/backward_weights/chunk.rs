@@ -9,7 +9,9 @@ use crate::{Kernel, LANES, Lanes, Simd};
 /// Taps of the tile of small groups: with four or eight channels chains enough to hide the latency of FMA.
 const TAPS: usize = 3;
 
-/// A unit's sums over one chunk.
+/// A unit's sums over one chunk. Whoever makes it promises that for each offset, each run and each `k` below its length
+/// `x + offset + run.x + k·step` can be read, lane by lane 16 elements from there on if the offset is of a first
+/// channel; and 16 elements at `dy + run.w + 16·k` in each of the blocks.
 pub(super) struct Chunk<'a> {
     /// Channels of a group that is computed lane by lane.
     pub by_lanes: Option<usize>,
@@ -37,7 +39,7 @@ impl Kernel for Chunk<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        // SAFETY: `group` made the pointers: they reach what the runs, the offsets and the blocks ask.
+        // SAFETY: `Direct::group` has made the pointers: they reach what the runs, the offsets and the blocks ask.
         unsafe {
             match self.by_lanes {
                 Some(2) => self.lanes::<S, 2>(s),
@@ -51,6 +53,9 @@ impl Kernel for Chunk<'_> {
 
 impl Chunk<'_> {
     /// All blocks of output channels, as many at a time as a tile has.
+    ///
+    /// # Safety
+    /// As [`Chunk`] says.
     #[inline(always)]
     unsafe fn blocks<S: Simd>(&mut self, s: S) {
         for (start, vectors) in parts(self.vectors, self.vectors.div_ceil(S::TILE_VECTORS)) {
@@ -66,6 +71,10 @@ impl Chunk<'_> {
         }
     }
 
+    /// All rows of `J` blocks of output channels from `block` on.
+    ///
+    /// # Safety
+    /// As [`Chunk`] says; it has the blocks.
     #[inline(always)]
     unsafe fn sweep<S: Simd, const J: usize>(&mut self, s: S, block: usize) {
         let rows = self.offsets.len();
@@ -84,6 +93,10 @@ impl Chunk<'_> {
         }
     }
 
+    /// One register tile: `I` rows from `start` on of these blocks.
+    ///
+    /// # Safety
+    /// As [`Chunk::sweep`].
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize>(&mut self, s: S, block: usize, start: usize) {
         let mut x = [self.x; I];
@@ -108,6 +121,9 @@ impl Chunk<'_> {
     }
 
     /// Groups of `G` channels: three taps at a time, or one where their sums might not fit the registers.
+    ///
+    /// # Safety
+    /// As [`Chunk`] says, of groups of `G` channels.
     #[inline(always)]
     unsafe fn lanes<S: Simd, const G: usize>(&mut self, s: S) {
         let taps = self.offsets.len() / G;
@@ -127,6 +143,9 @@ impl Chunk<'_> {
     }
 
     /// `T` taps of groups of `G` channels: each lane's output gradient by the inputs of its group, one after the other.
+    ///
+    /// # Safety
+    /// As [`Chunk::lanes`].
     #[inline(always)]
     unsafe fn lane_tile<S: Simd, const G: usize, const T: usize>(&mut self, s: S, tap: usize) {
         let x: [_; T] = std::array::from_fn(|t| self.x.wrapping_add(self.offsets[tap + t]));

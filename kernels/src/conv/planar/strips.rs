@@ -12,6 +12,9 @@ pub(in crate::conv) const ROWS: usize = 4;
 
 impl Planar<'_> {
     /// Depthwise, plane by plane, some rows at a time: a weight is broadcast once for all of them.
+    ///
+    /// # Safety
+    /// As [`Planar`] says, of a depthwise pass that reads a copy and writes planes.
     #[inline(always)]
     pub(super) unsafe fn strips<S: Simd>(&self, s: S) {
         let (cols, planes) = (self.pass.cols.count, self.pass.planes);
@@ -50,6 +53,9 @@ impl Planar<'_> {
     }
 
     /// `R` rows of `V` vectors of one plane.
+    ///
+    /// # Safety
+    /// As [`Planar::strips`]; the rows are the band's, the first of which is at the place, the lane is a channel of it.
     #[inline(always)]
     unsafe fn strip<S: Simd, const R: usize, const V: usize>(&self, s: S, lane: usize, place: Place) {
         let mut acc = [[s.zero(); V]; R];

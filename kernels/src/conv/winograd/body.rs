@@ -22,7 +22,11 @@ pub(super) enum Stage {
     Output(Range<usize>, Range<usize>),
 }
 
-/// A stage of one block of tiles.
+/// A stage of one block of tiles. Whoever makes it promises that `v` has room for the transforms of `geometry`'s tiles,
+/// of all segments, and `m`, where outputs are computed, for the products of `products`'s tiles, of as many blocks as a
+/// panel has, at most [`PANEL`]; that the call's tensors have the images of all groups, its other slices the lengths of
+/// the plan; that no other thread touches what the stage writes, or writes what it reads; and that outputs are whole
+/// lines if they are streamed.
 pub(super) struct Body<'a> {
     pub plan: &'a Winograd,
     pub call: &'a Call<'a>,
@@ -58,8 +62,9 @@ struct Output<T, const N: usize, const M: usize>(Range<usize>, Stretch, PhantomD
 /// The same of tiles that lack positions.
 struct EdgeOutput<T, const M: usize>(Range<usize>, Stretch, PhantomData<T>);
 
-// SAFETY of all: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of
-// `products`, the call's tensors have the images of all groups, its other slices the lengths of the plan.
+// SAFETY of all: `run_apart` and `run_together` (see `blocks.rs`) have made `v` and `m` as [`Body`] says;
+// `Winograd::run` has checked the call's lengths, and where a tensor is NCHW `run_band` has made those of a band;
+// blocks, panels and stretches are the stage's.
 impl<T: Line<N, N>, const N: usize, const M: usize> Kernel for Part<'_, Input<T, N, M>> {
     type Output = ();
     #[inline(always)]
@@ -199,6 +204,9 @@ impl Body<'_> {
 
 impl Body<'_> {
     /// `Bᵀ d B` of one block of channels.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `v` and the call's input; block and stretch are the stage's, `N` is its plan's.
     #[inline(always)]
     unsafe fn input<S: Simd, T: Line<N, N>, const N: usize, const M: usize>(
         &self,
@@ -212,6 +220,9 @@ impl Body<'_> {
     }
 
     /// The same of tiles that lack positions.
+    ///
+    /// # Safety
+    /// As [`Body::input`], of the positions of `T`.
     #[inline(always)]
     unsafe fn edge_input<S: Simd, T: Axis>(&self, s: S, block: usize, stretch: Stretch) {
         let v = self.v.wrapping_add(block * self.geometry.block);
@@ -221,6 +232,9 @@ impl Body<'_> {
     }
 
     /// `Bᵀ d B` of one block of channels at all phases.
+    ///
+    /// # Safety
+    /// As [`Body::input`]; `O` is the plan's, too.
     #[inline(always)]
     unsafe fn phases<S: Simd, T: Line<N, N> + Line<O, O>, const N: usize, const O: usize>(
         &self,
@@ -241,6 +255,9 @@ impl Body<'_> {
     }
 
     /// `Aᵀ m A` of a panel, and the epilogue.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `m` and the call's tensors; panel and stretch are the stage's, `N` and `M` its plan's.
     #[inline(always)]
     unsafe fn output<S: Simd, T: Line<N, M>, const N: usize, const M: usize>(
         &self,
@@ -260,6 +277,9 @@ impl Body<'_> {
     }
 
     /// The same of tiles that lack positions.
+    ///
+    /// # Safety
+    /// As [`Body::output`], of the positions of `T`.
     #[inline(always)]
     unsafe fn edge_output<S: Simd, T: Axis, const M: usize>(&self, s: S, panel: Range<usize>, stretch: &Stretch) {
         let (d, g, mut room) = (&self.plan.output, &self.products, Rooms::new());

@@ -12,7 +12,8 @@ use crate::conv::tile::{Ahead, ROWS, Run, accumulate, parts};
 use crate::{Isa, Kernel, LANES, Lanes, Simd};
 use std::ops::Range;
 
-/// One block of tiles.
+/// One block of tiles. Whoever makes it promises that the parts of `scratch` are as long as `first_lens` says for the
+/// block and no other thread's; and that the block lies in the images and the call's slices have the plan's lengths.
 pub(super) struct Body<'a> {
     pub plan: &'a Winograd,
     pub call: &'a Call<'a>,
@@ -32,8 +33,8 @@ struct Multiply(Range<usize>);
 /// Transforms the products of a panel.
 struct Output<'a>(Range<usize>, &'a Target<'a>);
 
-// SAFETY of all three: `Winograd::run_first` has made the scratch as long as `first_lens` says; the call's slices have
-// the lengths of the plan.
+// SAFETY of all three: `Winograd::run_first` has made the scratch as long as `first_lens` says, and the targets;
+// `Winograd::run` has checked the lengths of the call's slices.
 impl Kernel for Part<'_, Input> {
     type Output = ();
     #[inline(always)]
@@ -101,6 +102,9 @@ impl Body<'_> {
     }
 
     /// Copies what a row of tiles reads of a channel, with padding around it.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `scratch.rows`.
     #[inline(always)]
     unsafe fn window(&self, row: usize, channel: usize) {
         let (d, plan) = (&self.plan.input, self.plan);
@@ -127,6 +131,9 @@ impl Body<'_> {
     }
 
     /// Transforms the columns and brings together what lies 16 columns apart: `half` becomes `[SIDE][column][vector]`.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `scratch.rows` and `scratch.half`.
     #[inline(always)]
     unsafe fn columns<S: Simd>(&self, s: S) {
         let Scratch { rows, half, .. } = self.scratch;
@@ -145,6 +152,9 @@ impl Body<'_> {
     }
 
     /// Transforms the rows of a row of tiles.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `scratch.half` and `scratch.v`; row and channel must be the block's and the input's.
     #[inline(always)]
     unsafe fn spread<S: Simd>(&self, s: S, row: usize, channel: usize) {
         let (c, line_len) = (self.plan.input.c, self.block.line());
@@ -193,6 +203,10 @@ impl Body<'_> {
     }
 
     /// The products of each position, summed over phases and channels.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `scratch.v`, `scratch.m` and the weights; the panel must be of the plan's blocks of outputs,
+    /// of no more than [`PANEL`](super::PANEL).
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>) {
         let (stream, c, g) = (self.plan.block_len, self.plan.input.c, self.block.geometry());
@@ -223,6 +237,11 @@ impl Body<'_> {
     }
 
     /// One position, `J` vectors of output channels.
+    ///
+    /// # Safety
+    /// In each of `p.len` lines from `p.x` on an element must be readable for each of the block's tiles, and 16 weights
+    /// for each line from `p.w` on, in each of `J` blocks; for each tile 16 elements must be writable from `p.m` on, in
+    /// each of as many.
     #[inline(always)]
     unsafe fn panel<S: Simd, const J: usize>(&self, s: S, g: &Geometry, p: Products) {
         for (start, len) in parts(g.tiles, g.tiles.div_ceil(ROWS)) {
@@ -242,6 +261,9 @@ impl Body<'_> {
     }
 
     /// One register tile: `I` tiles, `J` vectors.
+    ///
+    /// # Safety
+    /// As [`Body::panel`], of the first `I` tiles.
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize>(&self, s: S, g: &Geometry, p: Products) {
         let x = std::array::from_fn(|i| p.x.wrapping_add(i));
@@ -258,6 +280,10 @@ impl Body<'_> {
     }
 
     /// `Aᵀ m A` of a panel, and the epilogue.
+    ///
+    /// # Safety
+    /// As [`Body::multiply`] for `m` and the panel; the target's tensors must have the outputs of the block's tiles
+    /// from `origin` on, whole lines if they are streamed, and no other thread may touch them.
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, s: S, panel: Range<usize>, target: &Target<'_>) {
         let (g, b, origin) = (&self.block.geometry(), &self.block, &target.origin);

@@ -7,8 +7,8 @@ use crate::{Kernel, LANES, Simd};
 use std::ops::Range;
 
 /// Tiles and vectors of the register tile for a single block of outputs, and for weights that come from farthest: fewer
-/// streams and fewer turns over each of them
-/// than with [`ROWS`] by four, so that they can be asked for just ahead of time.
+/// streams and fewer turns over each of them than with [`ROWS`] by four, so that they can be asked for just ahead of
+/// time.
 pub(super) const TALL: usize = 14;
 const FEW: usize = 2;
 /// Tiles from which on that pays: with less to do for each weight the processor's own guesses are the fastest.
@@ -36,14 +36,17 @@ impl Kernel for Part<'_, Multiply> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Multiply(panel, tiles)) = self;
-        // SAFETY: `Winograd::run` has made the pointers: `v` has room for the tiles of `geometry`, `m` for those of
-        // `products`, the call's weights have the length of the plan.
+        // SAFETY: `run_apart` and `run_together` (see `blocks.rs`) have made `v` and `m` as [`Body`] says, and
+        // `Winograd::run` has checked the weights' length; panel and tiles are the stage's.
         unsafe { body.multiply(s, panel, tiles) }
     }
 }
 
 impl Body<'_> {
     /// The products of each position, summed over the input channels.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `v`, `m` and the weights; panel and tiles are the stage's.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, s: S, panel: Range<usize>, tiles: Range<usize>) {
         let (n, depth, stream) = (self.plan.variant.n(), self.plan.depth(), self.plan.block_len);
@@ -94,6 +97,9 @@ impl Body<'_> {
     }
 
     /// Products of zero at a position.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `m`; a panel has so many blocks, and the tiles are the stage's.
     #[inline(always)]
     unsafe fn clear<S: Simd>(&self, s: S, position: usize, blocks: usize, tiles: Range<usize>) {
         for block in 0..blocks {
@@ -111,6 +117,11 @@ impl Body<'_> {
     }
 
     /// One position, `J` vectors of output channels, `most` tiles at a time.
+    ///
+    /// # Safety
+    /// For each of the tiles 16 elements must be readable in each of the position's segments from `p.x` on, and
+    /// accessible in each of `J` blocks from `p.m` on, where no other thread touches them; at `p.w` and `p.stream`
+    /// elements on for each block must lie the weights of all segments.
     #[inline(always)]
     unsafe fn panel<S: Simd, const J: usize>(&self, s: S, p: &Products, tiles: Range<usize>, most: usize) {
         let (groups, asks) = (tiles.len().div_ceil(most), self.asks(&tiles));
@@ -148,6 +159,9 @@ impl Body<'_> {
     }
 
     /// One register tile: `I` tiles, `J` vectors, one chunk of the segments.
+    ///
+    /// # Safety
+    /// As [`Body::panel`], of the first `I` tiles.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(
         &self,

@@ -72,6 +72,10 @@ impl Source<'_> {
         }
     }
 
+    /// The same once it is known which rows are wanted.
+    ///
+    /// # Safety
+    /// As [`Source::spread`].
     #[inline(always)]
     unsafe fn spread_rows<S: Simd, T: Line<A, B>, const A: usize, const B: usize>(
         &self,

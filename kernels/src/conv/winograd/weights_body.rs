@@ -59,7 +59,9 @@ pub(super) struct Tensors<'a> {
     pub dw: Shared,
 }
 
-/// A stage of one block of tiles.
+/// A stage of one block of tiles. Whoever makes it promises that `v` has room for a share's transforms of `geometry`'s
+/// tiles, `m` for the sums of the stage's units; that `x` and `dy` have the images of all groups, `dw` the weights of
+/// this one; and that no other thread touches what the stage writes, or writes what it reads.
 pub(super) struct Body<'a> {
     pub plan: &'a Weights,
     pub tensors: Tensors<'a>,
@@ -92,8 +94,7 @@ struct Together<'a, T, const N: usize, const M: usize>(&'a Tiles<'a>, PhantomDat
 struct Edges<'a, T>(&'a Tiles<'a>, Transform, PhantomData<T>);
 /// Sums the products of some units of a share, of some input channels of each at some positions.
 struct Products<'a>(&'a Share, Range<usize>, Range<usize>, Range<usize>);
-/// A chunk's products at one position: so many transformed inputs and output gradients from where these point, and
-/// the sums.
+/// A chunk's products at one position: so many transforms of either side from where these point on, and the sums.
 #[derive(Clone, Copy)]
 struct Chunk {
     x: *const f32,
@@ -108,9 +109,8 @@ struct Chunk {
     at: [usize; 2],
 }
 
-// SAFETY of all: `Weights::run` has made the pointers: `v` has room for the transforms of the geometry's tiles, `m` for
-// the sums of the stage's units, `dw` for the weights; no two tasks have the sums of a pair of channels at the same
-// position, or its weights.
+// SAFETY of all: `run_group` and `run_together` have made `v` and `m` as [`Body`] says, `Weights::run` the tensors; no
+// two tasks have the sums of a pair of channels at the same position, or its weights.
 impl<T: Line<A, B>, const A: usize, const B: usize, const M: usize> Kernel for Part<'_, Whole<'_, T, A, B, M>> {
     type Output = ();
     #[inline(always)]
@@ -254,6 +254,8 @@ impl Body<'_> {
 
 impl Body<'_> {
     /// The products of some units' channels, summed over the block's tiles that have the position.
+    /// # Safety
+    /// As [`Body`] says of `v` and `m`; share, units, blocks and positions are the stage's.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &self,
@@ -279,8 +281,9 @@ impl Body<'_> {
         }
     }
 
-    /// Those of one unit, whose sums lie at `m`, at one position, of as many chunks as there are orders, from tile
-    /// `first` on.
+    /// Those of one unit, whose sums lie at `m`, at one position: of the chunks of these orders, from tile `first` on.
+    /// # Safety
+    /// As [`Body::multiply`]; the orders are those of the geometry's chunks.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     unsafe fn multiply_unit<S: Simd>(
@@ -324,6 +327,9 @@ impl Body<'_> {
     }
 
     /// A chunk of one position, some input channels of the unit, `J` vectors of output channels.
+    /// # Safety
+    /// So many transforms of each of these blocks must be readable from `chunk.x` on, and of `J` from `chunk.dy` on;
+    /// the unit's sums of them must be accessible from `chunk.m` on, and where there are groups before, theirs.
     #[inline(always)]
     unsafe fn panel<S: Simd, const J: usize>(&self, s: S, unit: &Unit, ins: Range<usize>, chunk: Chunk) {
         for i in ins {
@@ -351,6 +357,8 @@ impl Body<'_> {
     }
 
     /// One register tile: `I` input channels, `J` vectors.
+    /// # Safety
+    /// As [`Body::panel`], of `I` channels of a block, the first at `chunk.x`.
     #[inline(always)]
     unsafe fn rows<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, chunk: Chunk) {
         let Chunk { x, dy, m, len, first, group, .. } = chunk;
@@ -376,6 +384,8 @@ impl Body<'_> {
     }
 
     /// Adds the sums of a group of chunks to those of the groups before, or sets these.
+    /// # Safety
+    /// `J` streams of `I` lines of 16 must be readable at `m`, and accessible [`Weights::before`] elements on.
     #[inline(always)]
     unsafe fn carry<S: Simd, const I: usize, const J: usize>(&self, s: S, unit: &Unit, m: *mut f32, sets: bool) {
         for at in (0..I).flat_map(|i| (0..J).map(move |j| (i, j))).map(|(i, j)| j * unit.stream() + i * LANES) {

@@ -23,7 +23,7 @@ impl<T: Line<N, R>, const N: usize, const R: usize, const K: usize> Kernel for P
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Gather(unit, outs, _)) = self;
-        // SAFETY: `Weights::run` has made the pointers: `m` has room for a unit's sums, `dw` for the weights; no two
+        // SAFETY: `run_group` and `run_together` have made `m` as [`Body`] says, `Weights::run` has made `dw`; no two
         // tasks have the weights of the same pair of channels.
         unsafe { body.gather::<S, T, N, R, K>(s, unit, outs) }
     }
@@ -47,6 +47,10 @@ impl Body<'_> {
 
     /// `Gᵀ m G` of each pair of channels, written where it belongs in OIHW: for an output channel one contiguous
     /// stretch.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `m` and `dw`; the unit is the stage's, `outs` are of its blocks of output channels, counted
+    /// from its first, `N`, `R` and `K` are the plan's.
     #[inline(always)]
     unsafe fn gather<S: Simd, T: Line<N, R>, const N: usize, const R: usize, const K: usize>(
         &self,
