@@ -48,7 +48,7 @@ pub enum Epilogue<'a> {
     BiasAdd {
         /// One per output channel.
         bias: &'a [f32],
-        /// Blocked like the output.
+        /// Of the output's dimensions, and as it lies.
         shortcut: &'a [f32],
     },
     /// As [`Epilogue::BiasPrelu`], and stores what PReLU was given, for the backward pass.
@@ -57,7 +57,7 @@ pub enum Epilogue<'a> {
         bias: &'a [f32],
         /// One per output channel, or one for all.
         slopes: &'a [f32],
-        /// The pre-activation, blocked like the output.
+        /// The pre-activation, of the output's dimensions and as it lies.
         pre: &'a mut [f32],
     },
 }
@@ -95,14 +95,16 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// Choices beside the shape. None but the algorithm changes a result.
+/// Choices beside the shape. None changes a result but the algorithm and, under [`Algorithm::Auto`], how the input
+/// lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// How the input of the forward pass lies, which the gradient of the weights reads too.
+    /// How the input of the forward pass lies, which the gradient of the weights reads too. The gradient of the input
+    /// is blocked.
     pub input: Layout,
-    /// How the output of the forward pass lies, and with it a shortcut and the pre-activation.
+    /// How the output of the forward pass lies, and with it a shortcut and the pre-activation. Its gradient is blocked.
     pub output: Layout,
     /// Block sizes in place of those derived from the shape, for tests: outputs are then written as large ones are.
     pub blocking: Option<Blocking>,
@@ -122,7 +124,7 @@ pub enum Layout {
 impl Layout {
     /// Channels of an image that the gradient of the weights reads from NCHW, at most, and that count as few: blocks
     /// would blow them up.
-    pub const MOST_CHANNELS: usize = 4;
+    pub const MOST_CHANNELS: usize = ConvShape::FEW_CHANNELS;
 
     /// Elements of the tensor.
     pub fn len(self, dims: &Dims) -> usize {
@@ -147,7 +149,7 @@ impl Layout {
                 if matches!(algorithm, Algorithm::Winograd | Algorithm::WinogradAccurate)
                     && (s.stride_h, s.stride_w) == (1, 1) =>
             {
-                refuse("ic", s.ic, "cannot be served from NCHW by Winograd with stride 1, only by the direct algorithm")
+                refuse("stride_h", s.stride_h, "cannot be served from NCHW by Winograd, only by the direct algorithm")
             }
             Layout::Nchw => Ok(()),
         }
@@ -157,9 +159,11 @@ impl Layout {
 /// Sizes of the cache blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocking {
-    /// Output rows in a band; for Winograd, tiles in a block.
+    /// Output rows in a band. Winograd: tiles in a block or, for the gradient of the weights, chunks of tiles; that by
+    /// the direct algorithm has nothing of the kind.
     pub rows: usize,
-    /// Virtual vectors of output channels that share a pass over the band.
+    /// Virtual vectors of output channels that share a pass over the band. Winograd's gradient of the weights: blocks
+    /// of channels in a unit, where more than one also has it walk position by position.
     pub vectors: usize,
 }
 

@@ -104,7 +104,34 @@ instruction_sets! {
     Avx512, Avx512, enter_avx512, "x86_64", is_x86_feature_detected, ["avx512f", "avx2", "fma"];
 }
 
+/// A constant of an instruction set's [`Simd`].
+macro_rules! constant {
+    ($(#[$doc:meta])* $name:ident: $constant:ident) => {
+        $(#[$doc])*
+        pub(crate) fn $name(self) -> usize {
+            struct Ask;
+            impl Kernel for Ask {
+                type Output = usize;
+                #[inline(always)]
+                fn run<S: Simd>(self, _: S) -> usize {
+                    S::$constant
+                }
+            }
+            self.dispatch(Ask)
+        }
+    };
+}
+
 impl Isa {
+    constant! {
+        /// How many virtual vectors wide the widest convolution tile is.
+        tile_vectors: TILE_VECTORS
+    }
+    constant! {
+        /// How many pixels tall the convolution tile is that is one virtual vector wide.
+        narrow_rows: NARROW_ROWS
+    }
+
     /// All instruction sets the crate knows, slowest first.
     pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
 

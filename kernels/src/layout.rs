@@ -252,5 +252,9 @@ mod tests {
         assert_eq!(e, Err(Error::Length { what: "blocked tensor", got: 12, want: 64 }));
         let huge = Dims { n: usize::MAX, c: 3, h: 2, w: 2 };
         assert!(matches!(blocked_to_nchw(Isa::Portable, huge, &[], &mut []), Err(Error::Overflow { .. })));
+        // Without elements, too.
+        let huge = Dims { n: 0, c: 3, h: usize::MAX, w: 2 };
+        assert!(matches!(blocked_to_nchw(Isa::Portable, huge, &[], &mut []), Err(Error::Overflow { .. })));
+        assert!(blocked_to_nchw(Isa::Portable, Dims { h: 3, ..huge }, &[], &mut []).is_ok());
     }
 }

@@ -93,7 +93,7 @@ impl LinearShape {
 
     /// Whether the second cache holds the inputs of all images in half of it.
     fn inputs_are_near(&self) -> bool {
-        self.packed_len() <= processor().second_cache / 2 / size_of::<f32>()
+        self.packed_len() <= processor().second_cache_len() / 2
     }
 
     /// Elements of the workspace that hold the inputs chunk by chunk.

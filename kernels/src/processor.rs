@@ -22,6 +22,11 @@ pub(crate) fn processor() -> Processor {
 }
 
 impl Processor {
+    /// Elements that the second cache holds.
+    pub fn second_cache_len(&self) -> usize {
+        self.second_cache / size_of::<f32>()
+    }
+
     const UNKNOWN: Processor = Processor { second_cache: 1 << 20, foresees: false, asks_dearly: false };
 
     #[cfg(target_arch = "x86_64")]

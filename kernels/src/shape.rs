@@ -25,6 +25,9 @@ pub(crate) fn product(what: &'static str, factors: &[usize]) -> Result<usize, Er
 ///
 /// Blocked (nChw16c) it is `[n][c/16][h][w][16]` with the channels zero-padded to a multiple of 16; plain it is NCHW.
 /// The padding lanes of a blocked tensor are zero: every operation keeps them so and may rely on it.
+///
+/// # Panics
+/// Its methods but [`Dims::check`] may panic, or wrap round, where that refuses the dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Dims {
     /// Images.
@@ -50,12 +53,13 @@ impl Dims {
     pub fn plane(&self) -> usize {
         self.h * self.w
     }
-    /// Refuses dimensions whose product no slice can hold.
+    /// Refuses dimensions whose product no slice can hold; those of a tensor without elements are bounded alike.
     ///
     /// # Errors
     /// [`Error::Overflow`].
     pub fn check(&self) -> Result<(), Error> {
-        product("tensor length", &[self.n, blocks(self.c), LANES, self.h, self.w]).map(drop)
+        let factors = [self.n, blocks(self.c), LANES, self.h, self.w];
+        product("tensor length", &factors.map(|f| f.max(1))).map(drop)
     }
 }
 
@@ -63,6 +67,9 @@ impl Dims {
 ///
 /// Output pixel `(oh, ow)` reads the input at `oh·stride_h + kh·dilation_h − pad_top` (columns likewise); outside the
 /// image it reads zero. Weights are OIHW: `[oc][ic/groups][kh][kw]`.
+///
+/// # Panics
+/// Its methods but [`ConvShape::check`] may panic, or wrap round, where that refuses the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Images.
@@ -100,6 +107,11 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// Input channels that count as few, as a first layer has: blocks of 16 would blow them up.
+    pub const FEW_CHANNELS: usize = 4;
+    /// Taps that a kernel has at most: plans keep something for each.
+    pub const MOST_TAPS: usize = 1 << 20;
+
     /// A square kernel with equal stride and padding on all sides, one group, no dilation.
     pub fn square(n: usize, ic: usize, hw: usize, oc: usize, k: usize, stride: usize, pad: usize) -> ConvShape {
         ConvShape {
@@ -122,8 +134,8 @@ impl ConvShape {
         }
     }
 
-    /// Refuses a zero dimension, channels that the groups do not divide, a kernel larger than the padded image, and
-    /// lengths that no slice can hold.
+    /// Refuses a zero dimension, channels that the groups do not divide, a kernel larger than the padded image or of
+    /// more than [`ConvShape::MOST_TAPS`] taps, and lengths that no slice can hold.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::Overflow`], naming the dimension.
@@ -150,6 +162,10 @@ impl ConvShape {
             if !value.is_multiple_of(self.groups) {
                 return Err(Error::Shape { what, value, why: "is not a multiple of the groups" });
             }
+        }
+        if self.kh.checked_mul(self.kw).is_none_or(|taps| taps > ConvShape::MOST_TAPS) {
+            let (what, value) = if self.kh > self.kw { ("kh", self.kh) } else { ("kw", self.kw) };
+            return Err(Error::Shape { what, value, why: "makes a kernel of more than 1048576 taps" });
         }
         for (what, i, before, after, k, d) in [
             ("kh", self.ih, self.pad_top, self.pad_bottom, self.kh, self.dilation_h),
@@ -200,6 +216,11 @@ impl ConvShape {
     /// The output tensor.
     pub fn output(&self) -> Dims {
         Dims { n: self.n, c: self.oc, h: self.oh(), w: self.ow() }
+    }
+    /// Whether the input has [`ConvShape::FEW_CHANNELS`] at most, in one group: kernels then fill their vectors with
+    /// something else than channels.
+    pub fn has_few_channels(&self) -> bool {
+        self.groups == 1 && self.ic <= ConvShape::FEW_CHANNELS
     }
     /// Input channels of a group.
     pub fn group_ic(&self) -> usize {

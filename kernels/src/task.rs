@@ -5,6 +5,11 @@ use crate::{Dims, LANES};
 /// Elements that a task should have at least, so that starting it costs little beside running it.
 pub(crate) const ELEMENTS: usize = 1 << 14;
 
+/// Threads that a workspace is planned for: at least one, and no more than any machine runs.
+pub(crate) fn counted(threads: usize) -> usize {
+    threads.clamp(1, 1 << 16)
+}
+
 /// How many units of `len` elements make a task.
 pub(crate) fn units(len: usize) -> usize {
     (ELEMENTS / len.max(1)).max(1)

@@ -7,7 +7,7 @@ use common::passes::{check, check_backward_weights, check_forward, check_winogra
 use common::{assert_bits, from_blocked, noise, to_blocked, with_threads};
 use proptest::prelude::*;
 use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Epilogue, Forward, Layout, Options};
-use rectify_kernels::{Buffer, ConvShape, Isa};
+use rectify_kernels::{Buffer, ConvShape, Error, Isa};
 
 /// Enough tiles for each of two threads to take blocks of its own, which forced tiny blocks never are; with weights
 /// that the second cache holds and with more, blocked and as bands of NCHW.
@@ -225,6 +225,35 @@ fn a_stride_may_be_as_large_as_it_likes() {
             check(&ConvShape { stride_w: stride, ..s });
         }
         check(&ConvShape { groups: s.ic, oc: s.ic, stride_w: usize::MAX, ..s });
+    }
+}
+
+/// Plans keep something for each tap, and for each class of pixels modulo the strides.
+#[test]
+fn no_plan_is_larger_than_what_it_is_for() {
+    let isa = Isa::Portable;
+    let s = ConvShape::square(1, 16, 4096, 16, 1, 4096, 0);
+    assert!(Forward::new(isa, &s, &Options::default()).is_ok());
+    let e = BackwardData::new(isa, &s, &Options::default()).unwrap_err();
+    assert!(matches!(e, Error::Shape { what: "stride_w", value: 4096, .. }), "{e}");
+    let long = ConvShape { kh: 1 << 40, pad_top: 1 << 40, ..ConvShape::square(1, 1, 1, 1, 1, 1, 0) };
+    let e = Forward::new(isa, &long, &Options::default()).unwrap_err();
+    assert!(matches!(e, Error::Shape { what: "kh", .. }), "{e}");
+}
+
+/// What is said of a choice without a plan is what a plan takes.
+#[test]
+fn a_plan_takes_the_variant_that_is_named() {
+    for (ic, oc, k, stride) in
+        [(64, 8, 3, 1), (64, 16, 3, 1), (3, 8, 7, 2), (3, 64, 7, 2), (3, 64, 3, 1), (64, 8, 3, 2)]
+    {
+        let s = ConvShape::square(1, ic, 56, oc, k, stride, k / 2);
+        for (algorithm, input) in
+            Algorithm::ALL.into_iter().flat_map(|a| [Layout::Blocked, Layout::Nchw].map(|l| (a, l)))
+        {
+            let plan = Forward::new(Isa::Portable, &s, &Options { algorithm, input, ..Options::default() });
+            assert_eq!(plan.map(|plan| plan.variant()), algorithm.variant_from(&s, input), "{s:?}, {algorithm:?}");
+        }
     }
 }
 

@@ -50,9 +50,8 @@ impl Algorithm {
         }
     }
 
-    /// The Winograd variant that serves a shape from a blocked tensor, `None` for the direct algorithm
-    /// ([`Algorithm::variant_from`] others). Never depends on
-    /// `shape.n`.
+    /// The Winograd variant that serves a shape from a blocked tensor, `None` for the direct algorithm; from other
+    /// tensors see [`Algorithm::variant_from`]. Never depends on `shape.n`.
     ///
     /// # Errors
     /// A shape that is none ([`ConvShape::check`]); [`Error::Shape`] if a Winograd algorithm was asked for that cannot
@@ -86,9 +85,13 @@ impl Algorithm {
     pub fn variant_from(self, s: &ConvShape, input: Layout) -> Result<Option<Variant>, Error> {
         s.check()?;
         let first = Variant::F4x7S2;
-        let serves = input == Layout::Nchw && s.ic <= Layout::MOST_CHANNELS && winograd::check(first, s).is_ok();
+        // Few output channels from planes: what Winograd saves in products it loses in lanes that are empty.
+        if self == Algorithm::Auto && input == Layout::Nchw && s.groups == 1 && s.oc < LANES {
+            return Ok(None);
+        }
+        let serves = input == Layout::Nchw && s.has_few_channels() && winograd::check(first, s).is_ok();
         let wanted = match self {
-            Algorithm::Auto => s.oc >= LANES && first_cost(s) < direct_cost(s) * (s.ic * blocks(s.oc)) as f64,
+            Algorithm::Auto => first_cost(s) < direct_cost(s) * (s.ic * blocks(s.oc)) as f64,
             _ => self == Algorithm::Winograd,
         };
         if serves && wanted { Ok(Some(first)) } else { self.variant(s) }

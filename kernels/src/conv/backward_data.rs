@@ -8,7 +8,7 @@ use super::winograd::Winograd;
 use super::{Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::{Variant, reversed};
-use crate::{ConvShape, Error, Isa};
+use crate::{ConvShape, Error, Isa, task};
 
 /// A plan of the gradient with respect to the input (He et al. 2015, Eq. 13).
 #[derive(Debug, Clone)]
@@ -43,8 +43,12 @@ fn share(passes: &mut [Pass]) {
     }
 }
 
+/// Passes that a plan has at most: strides of 256 in both directions.
+const MOST_CLASSES: usize = 1 << 16;
+
 impl BackwardData {
-    /// Plans the shape (that of the forward convolution).
+    /// Plans the shape (that of the forward convolution). How [`Options`] say that tensors lie does not matter: these
+    /// are blocked.
     ///
     /// # Errors
     /// A shape that cannot be served, an instruction set that the processor lacks.
@@ -58,6 +62,13 @@ impl BackwardData {
                 _ => Winograd::interleaved(variant, s, options),
             };
             return Ok(BackwardData { isa: isa.require()?, shape: *shape, kind: Kind::Winograd(winograd) });
+        }
+        // Each class of pixels modulo the strides has a pass of its own.
+        let classes = s.stride_h.min(s.ih).checked_mul(s.stride_w.min(s.iw));
+        if classes.is_none_or(|classes| classes > MOST_CLASSES) {
+            let (what, value) =
+                if s.stride_h > s.stride_w { ("stride_h", s.stride_h) } else { ("stride_w", s.stride_w) };
+            return Err(Error::Shape { what, value, why: "is too large for the gradient of the input" });
         }
         let mut rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
         let mut cols = Axis::backward(s.iw, s.ow(), s.kw, s.stride_w, s.dilation_w, s.pad_left);
@@ -111,6 +122,7 @@ impl BackwardData {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardData::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        let threads = task::counted(threads);
         match &self.kind {
             Kind::Direct(passes) => passes.iter().map(|p| p.workspace_len(threads)).max().unwrap_or(0),
             Kind::Winograd(winograd) => winograd.workspace_len(threads),

@@ -9,7 +9,7 @@ use super::winograd::Weights;
 use super::{Layout, Options};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
-use crate::{ConvShape, Error, Isa};
+use crate::{ConvShape, Error, Isa, task};
 pub(super) use chunk::add_lines;
 use direct::Direct;
 
@@ -79,6 +79,7 @@ impl BackwardWeights {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardWeights::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        let threads = task::counted(threads);
         match &self.kind {
             Kind::Direct(direct) => direct.workspace_len(threads),
             Kind::Winograd(winograd) => winograd.workspace_len(threads),

@@ -5,10 +5,10 @@ use super::pack::{Oihw, pack};
 use super::pass::Pass;
 use super::run::Call;
 use super::winograd::Winograd;
-use super::{Algorithm, Epilogue, Layout, Options, Parts};
+use super::{Epilogue, Layout, Options, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::reference::winograd::Variant;
-use crate::{ConvShape, Error, Isa, LANES, blocks};
+use crate::{ConvShape, Error, Isa, LANES, blocks, task};
 
 /// A plan of the forward convolution with a fused epilogue (He et al. 2015, Eq. 1 and 5).
 ///
@@ -50,13 +50,7 @@ impl Forward {
     pub fn new(isa: Isa, shape: &ConvShape, options: &Options) -> Result<Forward, Error> {
         shape.check()?;
         let s = shape;
-        // Few output channels from planes: what Winograd saves in products it loses in lanes that are empty.
-        let few = options.input == Layout::Nchw && s.groups == 1 && s.oc < LANES;
-        let variant = match options.algorithm {
-            Algorithm::Auto if few => None,
-            algorithm => algorithm.variant_from(s, options.input)?,
-        };
-        let kind = match variant {
+        let kind = match options.algorithm.variant_from(s, options.input)? {
             Some(variant) => Kind::Winograd(Winograd::new(variant, s, options)),
             None => {
                 let rows = Axis::forward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);
@@ -94,7 +88,7 @@ impl Forward {
     }
 
     /// Elements of the packed weights, with the values of the padding behind them. Their layout depends on the weights'
-    /// shape and the groups alone.
+    /// shape, the groups and [`Forward::variant`] alone.
     pub fn packed_len(&self) -> usize {
         self.weights_len() + self.pads_len()
     }
@@ -114,6 +108,7 @@ impl Forward {
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
+        let threads = task::counted(threads);
         match &self.kind {
             Kind::Direct(pass) => pass.workspace_len(threads),
             Kind::Winograd(winograd) => winograd.workspace_len(threads),

@@ -71,13 +71,14 @@ pub(super) struct Pass {
     pub out_layout: Layout,
     pub rows: Axis,
     pub cols: Axis,
-    /// Whether the input is copied band by band: for padding, for channels that are not whole blocks.
+    /// Whether the input is copied band by band: for padding, channels that are not whole blocks, planes, strides.
     pub copy: bool,
     /// Whether vectors are of pixels, not of channels: the input is read from planes.
     pub planar: bool,
     /// Whether a group has one block of outputs, and tall tiles of pixels serve it.
     pub narrow: bool,
-    /// Whether a group's outputs are computed apart and then copied to where they belong, lane by lane.
+    /// Whether a group's outputs are computed apart and then copied to where they belong: to planes, or lane by lane to
+    /// blocks that several groups share.
     pub scatter: bool,
     /// Images and output rows in a band, oc vectors that share a pass over it (at most what the tile takes).
     pub band_images: usize,
@@ -345,9 +346,9 @@ impl Pass {
 
     /// The name of the kernel.
     pub fn kernel(&self, isa: crate::Isa) -> String {
-        let vectors = if isa == crate::Isa::Avx512 { 4 } else { 1 };
+        let vectors = isa.tile_vectors();
         let tile = vectors.min(self.out_blocks()).min(self.most_vectors) * LANES;
-        let rows = if self.narrow && isa == crate::Isa::Avx512 { 14 } else { ROWS };
+        let rows = if self.narrow { isa.narrow_rows() } else { ROWS };
         match (self.planar, self.by_lanes) {
             (true, _) => format!("planar-{isa}"),
             (_, Some(1)) => format!("depthwise-{isa}"),

@@ -199,8 +199,9 @@ impl Kernel for ToPixels<'_> {
 /// Writes neighbouring pixels of a block to planes, and adds a shortcut that lies as they do.
 pub(super) struct FromPixels<'a> {
     pub pixels: &'a [f32],
-    /// The first channel's elements for the pixels, the others `plane` apart; null where there is no shortcut.
+    /// The first channel's elements for the pixels, the others `plane` apart.
     pub y: *mut f32,
+    /// Likewise what is added; null where there is no shortcut.
     pub shortcut: *const f32,
     pub plane: usize,
     /// Channels of the block.

@@ -7,7 +7,7 @@ use super::pass::{Pass, Strides};
 use super::planar::Planar;
 use super::planes::{FromPixels, ToPixels, ToPlanes};
 use crate::threads::{Shared, for_each_task};
-use crate::{Isa, LANES, blocks};
+use crate::{Isa, LANES, blocks, task};
 use std::ops::Range;
 
 /// What a pass is given: blocked tensors, weights packed for it, per-channel parameters.
@@ -81,7 +81,7 @@ impl Pass {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.parameters_len() + threads.max(1) * self.scratch_len()
+        self.parameters_len() + task::counted(threads) * self.scratch_len()
     }
 
     /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights
@@ -276,7 +276,7 @@ impl Pass {
                                 Some(shortcut) => apart[at + local % LANES] + shortcut[pixel + lane % LANES],
                                 None => apart[at + local % LANES],
                             };
-                            // SAFETY: the pixel lies in the output, whose length `run` has checked, and this task
+                            // SAFETY: the pixel lies in the output, whose length `run_with` has checked, and this task
                             // alone computes this channel of it; lanes without a channel belong to the last channel.
                             unsafe { to.ptr().add(pixel + lane % LANES).write(v) };
                         }

@@ -58,11 +58,11 @@ const READ: usize = 8;
 /// Elements that a block's transformed inputs should have at most: 8 MiB, a part of the third cache.
 const BLOCK: usize = 1 << 21;
 /// Elements of transformed weights beyond which they come from memory rather than from the third cache: 32 MiB.
-const UNCACHED: usize = 1 << 23;
+pub(super) const UNCACHED: usize = 1 << 23;
 /// Elements of packed weights beyond which they are asked for ahead of time: 1 MiB. The second cache does not hold them
 /// beside the transforms, and in a net whose weights exceed the third they come from memory: layers of one image took
 /// up to a fifth longer without. Where it has 2 MiB (Granite Rapids), weights of 1 to 2 MiB gain 2 to 9 %.
-const FAR: usize = 1 << 18;
+pub(super) const FAR: usize = 1 << 18;
 /// And beyond which it pays to take fewer streams of them at a time (see `multiply.rs`): 12 MiB.
 const FARTHEST: usize = 3 << 20;
 /// Blocks a thread from which on it does not matter whether threads get equally many.
@@ -223,7 +223,7 @@ impl Winograd {
 
     /// Whether a group's weights are few enough for the second cache that small blocks pay: half of it.
     fn is_near(&self) -> bool {
-        self.group_packed_len() <= processor().second_cache / 2 / size_of::<f32>()
+        self.group_packed_len() <= processor().second_cache_len() / 2
     }
 
     /// Whether a group's weights come from memory each time that they are used.
@@ -254,11 +254,11 @@ impl Winograd {
 
     /// The name of the kernel.
     pub fn kernel(&self, isa: Isa) -> String {
-        let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
+        let vectors = isa.tile_vectors();
         let (m, r) = (self.variant.m(), self.variant.r());
         let stride = if self.variant.stride() > 1 { "s2" } else { "" };
         let blocks = if self.interleave.is_some_and(|i| i.is_together) { 1 } else { blocks(self.output.c) };
-        let rows = if isa == Isa::Avx512 && blocks == 1 && !self.is_first() { multiply::TALL } else { ROWS };
+        let rows = if blocks == 1 && !self.is_first() { isa.narrow_rows() } else { ROWS };
         format!("winograd-f{m}x{r}{stride}-{isa}-{rows}x{}", vectors.min(blocks) * LANES)
     }
 

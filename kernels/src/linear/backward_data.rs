@@ -4,7 +4,7 @@ use super::{LinearShape, common};
 use crate::error::{check_at_least, check_len};
 use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
-use crate::{Error, Isa, Kernel, LANES, Simd, blocks, layout};
+use crate::{Error, Isa, Kernel, LANES, Simd, blocks, layout, task};
 use std::ops::Range;
 
 /// Elements of a strip's chains: 256 KiB, a part of the second cache. Long stretches of a row come from memory faster
@@ -39,7 +39,7 @@ impl BackwardData {
     /// Elements of the workspace with that many threads; with less than [`BackwardData::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
         let s = &self.shape;
-        s.flat_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
+        s.flat_len() + s.output().blocked_len() + task::counted(threads) * self.scratch_len()
     }
 
     /// Computes `dx` (blocked like the input) from `dy` (blocked like the output) and `weights`, `[outputs][c·h·w]`.

@@ -7,7 +7,7 @@ use super::{BackwardData, BackwardWeights, LinearShape};
 use crate::elementwise::Rates;
 use crate::error::{check_at_least, check_len};
 use crate::threads::Shared;
-use crate::{Error, Isa, LANES};
+use crate::{Error, Isa, LANES, task};
 
 /// Elements of weights, momentum, inputs and chains that stay in the first cache from one gradient to the other, of up
 /// to 48 images: 32 KiB.
@@ -61,7 +61,7 @@ impl BackwardStep {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardStep::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.weights.workspace_len(threads) + threads.max(1) * self.data.scratch_len()
+        self.weights.workspace_len(threads) + task::counted(threads) * self.data.scratch_len()
     }
 
     /// Computes `dx` (blocked like the input) as [`BackwardData::run`] does from the weights as they are, and updates
@@ -84,6 +84,8 @@ impl BackwardStep {
         let s = self.shape();
         check_len("weights", weights.len(), s.weight_len())?;
         check_len("velocity", velocity.len(), s.weight_len())?;
+        check_len("x", x.len(), s.input().blocked_len())?;
+        check_len("dy", dy.len(), s.output().blocked_len())?;
         check_len("dx", dx.len(), s.input().blocked_len())?;
         check_at_least("workspace", workspace.len(), self.workspace_len(1))?;
         rates.check()?;

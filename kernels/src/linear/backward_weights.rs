@@ -6,7 +6,7 @@ use crate::error::{check_at_least, check_len};
 use crate::reference::conv::GROUP;
 use crate::reference::linear::CHUNK;
 use crate::threads::{Shared, for_each_task};
-use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
+use crate::{Error, Isa, Kernel, LANES, Simd, blocks, task};
 use std::ops::Range;
 
 /// Inputs that all outputs of a block take before the next ones: 2 KiB of each row, packed side by side.
@@ -50,7 +50,7 @@ impl BackwardWeights {
     /// Elements of the workspace with that many threads; with less than the passes find, they use fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
         let s = &self.shape;
-        s.flat_len() + s.packed_len() + s.output().blocked_len() + threads.max(1) * self.scratch_len()
+        s.flat_len() + s.packed_len() + s.output().blocked_len() + task::counted(threads) * self.scratch_len()
     }
 
     /// Computes `dw`, `[outputs][c·h·w]`, from `x` and `dy`.
@@ -138,8 +138,8 @@ impl Kernel for Block<'_> {
                 let mut input = first;
                 while input < last {
                     let width = if last - input >= most * LANES { most } else { 1 };
-                    // SAFETY: outputs and inputs of the shape, whose lengths `all` and its callers have checked; this
-                    // task alone writes the block's outputs.
+                    // SAFETY: outputs and inputs of the shape, whose lengths `run`, `step` or `BackwardStep::run` has
+                    // checked; no other task has these outputs at these inputs.
                     unsafe {
                         match (height, width) {
                             (TILE, TILE) if most == TILE => self.tile::<S, TILE, TILE>(s, output, input),

@@ -10,7 +10,7 @@ use super::{LinearShape, common};
 use crate::conv::{Epilogue, Parts};
 use crate::error::{check_at_least, check_len};
 use crate::threads::{Shared, for_each_task};
-use crate::{Error, Isa, Kernel, LANES, Simd, blocks};
+use crate::{Error, Isa, Kernel, LANES, Simd, blocks, task};
 use products::Task;
 
 /// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs. One,
@@ -34,7 +34,7 @@ impl Forward {
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.shape.flat_len() + self.shape.packed_len() + threads.max(1) * self.scratch_len()
+        self.shape.flat_len() + self.shape.packed_len() + task::counted(threads) * self.scratch_len()
     }
 
     /// Computes `y` (blocked, `n × outputs × 1 × 1`) from `x` (blocked, `n × c × h × w`) and `weights`,
@@ -144,7 +144,7 @@ impl Kernel for Finish<'_> {
                 }
             }
             let at = image * self.stride + self.at;
-            // SAFETY: a block of one image, in tensors whose lengths `run` has checked; this task alone writes it.
+            // SAFETY: a block of one image, in tensors whose lengths `run_by` has checked; this task alone writes it.
             unsafe {
                 let put = |to: Shared, v: S::V| {
                     s.store(to.ptr().add(at), v);

@@ -174,7 +174,7 @@ fn bad_input_is_refused() {
     let step = |lens: [usize; 6], rates| {
         let [x, dy, mut w, mut v, mut dx, mut workspace] = lens.map(|len| vec![1.0; len]);
         let done = plan.run(&x, &dy, &mut w, &mut v, rates, &mut dx, &mut workspace);
-        (done, w.iter().all(|&w| w == 1.0))
+        (done, w.iter().chain(&dx).all(|&v| v == 1.0))
     };
     let lens = [x.len(), 32, 60, 60, x.len(), len];
     assert!(matches!(step(lens, good), (Ok(()), false)));

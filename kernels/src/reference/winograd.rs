@@ -44,7 +44,6 @@ mod variant;
 
 use super::conv::CHUNK;
 use crate::Error;
-use crate::conv::Layout;
 use crate::error::check_len;
 use crate::shape::{ConvShape, Dims, LANES};
 pub use data::{Interleaved, backward_data, check_data, reversed};
@@ -134,7 +133,7 @@ pub fn check(variant: Variant, s: &ConvShape) -> Result<(), Error> {
 /// [`Error::Shape`], naming the first dimension that is not.
 pub fn check_weights(variant: Variant, s: &ConvShape) -> Result<(), Error> {
     check(variant, s)?;
-    if variant == Variant::F4x7S2 && s.ic > Layout::MOST_CHANNELS {
+    if variant == Variant::F4x7S2 && s.ic > ConvShape::FEW_CHANNELS {
         let why = "cannot be served by this Winograd algorithm: it takes the few channels of a first layer";
         return Err(Error::Shape { what: "ic", value: s.ic, why });
     }

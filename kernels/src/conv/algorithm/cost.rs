@@ -1,6 +1,7 @@
 //! What an algorithm costs: models of one image on one thread.
 
-use crate::conv::{Layout, planar};
+use crate::conv::planar;
+use crate::conv::winograd::{FAR, UNCACHED};
 use crate::reference::winograd::{self, Interleaved, Variant};
 use crate::{ConvShape, LANES, blocks};
 
@@ -9,7 +10,7 @@ use crate::{ConvShape, LANES, blocks};
 /// empty: of three channels the direct one takes 0.4 (Granite Rapids), 0.8 (Zen 5) and 1.2 times (Zen 4, where an audit
 /// says so) as long, of four 0.65, of six 0.9, of eight 1.1 times (Granite Rapids). From NCHW it is direct with stride
 /// 1.
-const LEAST_CHANNELS: usize = Layout::MOST_CHANNELS + 1;
+const LEAST_CHANNELS: usize = ConvShape::FEW_CHANNELS + 1;
 
 /// What `Auto` takes: the algorithm of least cost, by a model of one image on one thread that `rectify bench --audit`
 /// holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that is taken
@@ -30,16 +31,15 @@ pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
 /// way, one image up to three times as long by Winograd, sixteen up to two thirds.
 pub(super) fn strided_auto(s: &ConvShape) -> Option<Variant> {
     const BATCH: f64 = 4.0;
-    const UNCACHED: usize = 1 << 23;
     // Of 7×7 kernels sums of more channels round more than it promises.
     let is_accurate = |v: &Variant| *v != Variant::F4x7S2 || s.group_oc() <= 128;
     let serves = |v: &Variant| v.stride() == 2 && is_accurate(v) && winograd::check_data(*v, s).is_ok();
     let cost = |variant| {
         let products = whole(variant) * whole(variant) * s.group_oc() * blocks(s.group_ic());
         let each = match products * LANES {
-            _ if is_first(s) => 0.0,
-            0..0x4_0000 => 0.0,
-            0x4_0000..UNCACHED => 3.0,
+            _ if s.has_few_channels() => 0.0,
+            0..FAR => 0.0,
+            FAR..UNCACHED => 3.0,
             _ => 6.0,
         };
         interleaved_cost(variant, s) + each / BATCH * products as f64
@@ -47,11 +47,6 @@ pub(super) fn strided_auto(s: &ConvShape) -> Option<Variant> {
     let costs = Variant::ALL.into_iter().filter(serves).map(|variant| (cost(variant), variant));
     let (cost, variant) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     (cost < 0.95 * strided_direct_cost(s)).then_some(variant)
-}
-
-/// Whether all phases of the input's gradient are lanes of one block.
-fn is_first(s: &ConvShape) -> bool {
-    s.groups == 1 && s.ic <= Layout::MOST_CHANNELS
 }
 
 /// Cost of the direct gradient of the input. With vectors of pixels planes are made of the output's gradient, each
@@ -73,7 +68,7 @@ fn interleaved_cost(variant: Variant, s: &ConvShape) -> f64 {
     let tiles = axes.map(|(size, k, pad)| Interleaved::new(size, k, pad).len.div_ceil(variant.m()) as f64);
     let (positions, whole) = ((variant.n() * variant.n()) as f64, (whole(variant) * whole(variant)) as f64);
     let (ins, outs, oc) = (blocks(s.group_oc()) as f64, blocks(s.group_ic()) as f64, s.group_oc() as f64);
-    let each = match is_first(s) {
+    let each = match s.has_few_channels() {
         // Small matrix products, and pixels put together from their lanes.
         true => 1.3 * (positions * oc + TRANSFORM * (positions * (ins + 1.0) + 4.0)),
         false => whole * outs * oc + TRANSFORM * positions * (ins + 4.0 * outs),
@@ -103,7 +98,7 @@ fn strided_weights_auto(s: &ConvShape) -> Option<Variant> {
     let cost = |variant: Variant| {
         let (positions, whole) = ((variant.n() * variant.n()) as f64, (whole(variant) * whole(variant)) as f64);
         let tiles = s.oh().div_ceil(variant.m()) as f64 * s.ow().div_ceil(variant.m()) as f64;
-        match is_first(s) {
+        match s.has_few_channels() {
             true => tiles * positions * (4.0 * ic * outs + TRANSFORM * (1.0 + outs) + 26.0),
             false => {
                 let each = whole * ic * outs + TRANSFORM * positions * (4.0 * ins + outs);
@@ -115,7 +110,7 @@ fn strided_weights_auto(s: &ConvShape) -> Option<Variant> {
     let costs = Variant::ALL.into_iter().filter(serves).map(|variant| (cost(variant), variant));
     let (cost, variant) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
     let direct = (s.kh * s.kw * s.oh()) as f64 * s.ow() as f64 * ic * outs;
-    (cost < if is_first(s) { 0.8 } else { 0.85 } * direct).then_some(variant)
+    (cost < if s.has_few_channels() { 0.8 } else { 0.85 } * direct).then_some(variant)
 }
 
 /// The variant of least cost of those that serve a shape between blocked tensors.
@@ -135,7 +130,7 @@ fn whole(variant: Variant) -> usize {
 /// image waits longer for them, but few images hide it: of images of 3×3 with 256 channels F(4×4, 3×3) is an eighth
 /// behind the best for one, and nearly twice as fast as the next for four.
 fn weights_cost(weights: usize) -> f64 {
-    if weights < 0x4_0000 { 0.0 } else { 1.5 }
+    if weights < FAR { 0.0 } else { 1.5 }
 }
 
 /// Cost for each pair of channels of a group: products, and reading the weights.

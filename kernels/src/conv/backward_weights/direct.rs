@@ -175,7 +175,7 @@ impl Direct {
     /// The kernel chosen, for people to read: algorithm, instruction set, rows × channels of the register tile where
     /// that is one of input by output channels.
     pub fn kernel(&self) -> String {
-        let vectors = if self.isa == Isa::Avx512 { 4 } else { 1 };
+        let vectors = self.isa.tile_vectors();
         match self.by_lanes {
             Some(1) => format!("depthwise-{}-{ROWS}x{LANES}", self.isa),
             Some(_) => format!("grouped-{}", self.isa),

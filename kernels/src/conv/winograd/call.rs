@@ -23,6 +23,7 @@ impl<'a> Call<'a> {
     where
         'a: 'b,
     {
+        debug_assert!(self.shortcut.is_none() || self.pre.is_none(), "one place for both");
         Call {
             y: Shared::new(y),
             pre: self.pre.map(|_| Shared::new(extra)),

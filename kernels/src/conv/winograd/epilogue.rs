@@ -223,11 +223,11 @@ impl<'a> Epilogue<'a> {
             for v in y.as_flattened_mut() {
                 *v = s.add(*v, bias);
             }
-            if let Some(shortcut) = self.call.shortcut {
-                tile.add(s, y, shortcut.as_ptr().add(at + lane));
-            }
             if let Some(pre) = to.pre {
                 tile.store(s, y, pre, &to);
+            }
+            if let Some(shortcut) = self.call.shortcut {
+                tile.add(s, y, shortcut.as_ptr().add(at + lane));
             }
             for v in y.as_flattened_mut() {
                 *v = s.select(s.gt(*v, s.zero()), *v, s.mul(slopes, *v));

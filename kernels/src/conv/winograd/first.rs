@@ -126,8 +126,8 @@ impl Winograd {
     pub(super) fn run_first(&self, isa: Isa, call: &Call<'_>, workspace: &mut [f32]) {
         let [height, down, width, along] = self.first_blocks();
         let (rows, cols) = self.grid();
-        // Products of few blocks stay near; but the tiles of AVX-512's registers are wider.
-        let panel = if isa == Isa::Avx512 { PANEL } else { 2 };
+        // Products of few blocks stay near; but the tiles of 32 wide registers are wider.
+        let panel = if isa.tile_vectors() >= PANEL { PANEL } else { 2 };
         for_each_task(self.images * down * along, workspace, self.first_len(), |task, scratch| {
             let (row, col) = (task / along % down * height, task % along * width);
             let (image, rows, cols) = (task / along / down, height.min(rows - row), width.min(cols - col));

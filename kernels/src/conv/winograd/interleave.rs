@@ -12,7 +12,7 @@ use super::body::{Body, Part};
 use super::epilogue::{Epilogue, Rooms};
 use super::order::Stretch;
 use super::transform::{F3x2, F4x2, F4x3, F4x4, Line};
-use crate::conv::{Layout, Options};
+use crate::conv::Options;
 use crate::reference::winograd::{Interleaved, Variant};
 use crate::{ConvShape, Isa, Kernel, LANES, Simd, blocks};
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ impl Winograd {
     pub fn interleaved(variant: Variant, s: &ConvShape, options: &Options) -> Winograd {
         let group = s.group();
         let axes = [Interleaved::new(s.ih, s.kh, s.pad_top), Interleaved::new(s.iw, s.kw, s.pad_left)];
-        let interleave = Interleave { axes, is_together: s.groups == 1 && s.ic <= Layout::MOST_CHANNELS };
+        let interleave = Interleave { axes, is_together: s.has_few_channels() };
         let pads = axes.map(|axis| axis.pad);
         Winograd::plan(variant, s, [group.output(), group.input()], pads, Some(interleave), options)
     }
@@ -82,8 +82,8 @@ impl<T: Line<N, M>, const N: usize, const M: usize> Kernel for Part<'_, Interlea
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part(body, Interleaving(panel, stretch, _)) = self;
-        // SAFETY: `Winograd::run` has made the pointers: `m` has room for the tiles of `products`, the call's tensors
-        // have the images of all groups.
+        // SAFETY: `run_apart` and `run_together` (see `blocks.rs`) have made `m` as [`Body`] says; `Winograd::run` has
+        // checked the lengths of the call's slices; panel and stretch are the stage's.
         unsafe { body.interleaved::<S, T, N, M>(s, panel, &stretch) }
     }
 }
@@ -103,6 +103,10 @@ impl Body<'_> {
         }
     }
 
+    /// `Aᵀ m A` of a panel, of each phase to its rows and columns.
+    ///
+    /// # Safety
+    /// As [`Body`] says of `m` and the call's tensors; panel and stretch are the stage's, `N` and `M` its plan's.
     #[inline(always)]
     unsafe fn interleaved<S: Simd, T: Line<N, M>, const N: usize, const M: usize>(
         &self,

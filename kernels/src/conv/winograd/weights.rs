@@ -76,11 +76,6 @@ pub(super) struct Share {
     pub rows: Range<usize>,
 }
 
-/// Elements that the second cache holds.
-fn second_cache() -> usize {
-    processor().second_cache / size_of::<f32>()
-}
-
 impl Weights {
     /// Plans a shape whose gradient the variant serves ([`crate::reference::winograd::check_weights`]).
     pub fn new(variant: Variant, s: &ConvShape, options: &Options) -> Weights {
@@ -100,7 +95,7 @@ impl Weights {
 
     /// The name of the kernel.
     pub fn kernel(&self, isa: Isa) -> String {
-        let vectors = if isa == Isa::Avx512 { 4 } else { 1 };
+        let vectors = isa.tile_vectors();
         let (r, m) = (self.variant().r(), self.variant().m());
         let stride = if self.variant().stride() > 1 { "s2" } else { "" };
         format!(
@@ -169,7 +164,9 @@ impl Weights {
 
     /// Whether the sums of all units are kept: for another block, or for other shares.
     fn keeps(&self, split: Split, share: &Share) -> bool {
-        split.rows > 1 || self.tiles(share) < self.forward.total() || self.is_by_position(share, second_cache())
+        split.rows > 1
+            || self.tiles(share) < self.forward.total()
+            || self.is_by_position(share, processor().second_cache_len())
     }
 
     /// Whether all units take their turn at a position before the next, of a share for whose sums a cache has
@@ -296,7 +293,7 @@ impl Weights {
             let (ins, outs) = self.units(&share);
             let (units, positions) = (ins * outs, share.rows.len() * f.variant.n());
             let keeps = self.keeps(split, &share);
-            let by_position = self.is_by_position(&share, second_cache());
+            let by_position = self.is_by_position(&share, processor().second_cache_len());
             for first in (0..total).step_by(tiles) {
                 let geometry = Geometry::with(positions, first..total.min(first + tiles));
                 let run = |stage, m| body(geometry, stage, v, m).run(isa);

@@ -34,7 +34,7 @@ impl Inputs {
     pub fn new(variant: Variant, s: &ConvShape) -> Inputs {
         match variant.stride() {
             1 => Inputs::Channels,
-            _ if s.groups == 1 && s.ic <= Layout::MOST_CHANNELS => Inputs::Lanes,
+            _ if s.has_few_channels() => Inputs::Lanes,
             _ => Inputs::Phases,
         }
     }

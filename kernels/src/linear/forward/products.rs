@@ -78,7 +78,7 @@ impl Task<'_> {
     fn few<S: Simd>(&mut self, s: S, top: usize, first: usize, len: usize) {
         let (others, end) = (self.shape.n - 1, self.rows.min(top + LANES));
         let whole = top + (end - top) / ROWS * ROWS;
-        // SAFETY: rows, images and inputs are of the shape, whose lengths `run` has checked.
+        // SAFETY: rows, images and inputs are of the shape, whose lengths `run_by` has checked.
         unsafe {
             if processor().foresees {
                 self.walk_all::<S, GUESSED, 0>(s, top..end, first, len);
@@ -194,7 +194,7 @@ impl Task<'_> {
                     let fetched = usize::from(is_first) + usize::from(is_half);
                     let next = if is_first { next } else { next.wrapping_add(inputs) };
                     let tile = Tile { row, image, first, len, next };
-                    // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run` has checked.
+                    // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run_by` has checked.
                     unsafe {
                         if self.rows - row < OUTPUTS {
                             for image in image..image + images {

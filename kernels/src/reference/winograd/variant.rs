@@ -14,6 +14,11 @@ pub(super) const SCALES: [f64; 2] = [HALF / P, HALF / Q];
 /// transforms are exact in `f32`; of such points these round least but for a few hundredths.
 pub(crate) const THREE: [f64; 3] = [1.75, 0.875, 0.3125];
 
+/// A point's power, by multiplications, which are exact for these (`f64::powi` promises no precision).
+fn raised(x: f64, power: i32) -> f64 {
+    (0..power).fold(1.0, |y, _| y * x)
+}
+
 /// The scale in `G` of the first of three such points.
 const fn scale([at, a, b]: [f64; 3]) -> f64 {
     0.5 / at / (at * at - a * a) / (at * at - b * b)
@@ -263,7 +268,7 @@ impl Variant {
             let differences = [0, 2, 4].map(|i| m[i] - m[i + 1]);
             // Of some powers of the points the largest first.
             let weighted = |power: i32, [a, b, e]: [T; 3]| {
-                let [p, q, r] = THREE.map(|p| c(p.powi(power)));
+                let [p, q, r] = THREE.map(|p| c(raised(p, power)));
                 r.mul_add(e, q.mul_add(b, p * a))
             };
             let [p, q, r] = THREE.map(|p| c(p * p * p));
@@ -362,7 +367,7 @@ impl Variant {
             Variant::F4x7S2 => {
                 let scales = [[0, 1, 2], [1, 0, 2], [2, 0, 1]].map(|[at, a, b]| scale([at, a, b].map(|i| THREE[i])));
                 let weighted = |power: i32, [x, y, z]: [T; 3], last: Option<T>| {
-                    let [p, q, r]: [f64; 3] = std::array::from_fn(|i| THREE[i].powi(power) * scales[i]);
+                    let [p, q, r]: [f64; 3] = std::array::from_fn(|i| raised(THREE[i], power) * scales[i]);
                     let z = last.map_or(c(r) * z, |last| c(r).mul_add(z, last));
                     c(p).mul_add(x, c(q).mul_add(y, z))
                 };

@@ -3,7 +3,7 @@
 use super::Direct;
 use crate::conv::tile::ROWS;
 use crate::reference::conv::GROUP;
-use crate::{Isa, blocks, task};
+use crate::{blocks, task};
 use std::ops::Range;
 
 /// Register tiles that a part of a unit has at least.
@@ -69,11 +69,12 @@ impl Direct {
         if !self.copies() {
             return Parts { rows: (4 * threads).div_ceil(tasks).min(most), ..whole };
         }
+        let is_wide = self.isa.tile_vectors() > 1;
         let time = |parts: &Parts| {
             let rows = self.offsets.len().div_ceil(parts.rows);
             let vectors = self.panel.div_ceil(parts.panels);
-            // With AVX-512 a tile of a single vector has too few chains: a third more time.
-            let waits = if vectors == 1 && self.isa == Isa::Avx512 { rows / 3 } else { 0 };
+            // Of vectors that are one register a tile of a single one has too few chains: a third more time.
+            let waits = if vectors == 1 && is_wide { rows / 3 } else { 0 };
             let products = rows * vectors + waits;
             (tasks * parts.count()).div_ceil(threads) * (products + READ * vectors + COPIES)
         };
@@ -114,8 +115,8 @@ impl Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ConvShape;
     use crate::conv::Options;
+    use crate::{ConvShape, Isa};
 
     fn plan(s: &ConvShape) -> Direct {
         Direct::new(Isa::Portable, s, &Options::default())

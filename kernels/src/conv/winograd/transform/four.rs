@@ -96,8 +96,18 @@ impl Line<7, 4> for Adjoint {
         };
         let (a, b, c) = (s.add(m[0], m[1]), s.add(m[2], m[3]), s.add(m[4], m[5]));
         let (d, e, f) = (s.sub(m[0], m[1]), s.sub(m[2], m[3]), s.sub(m[4], m[5]));
-        // The points' powers times their scales.
-        let w = |i: usize, power: i32| s.splat((f64::from(THREE[i]).powi(power) * SCALES[i]) as f32);
+        /// The points' powers times their scales.
+        const WEIGHTS: [[f32; 4]; 3] = {
+            let mut weights = [[0.0; 4]; 3];
+            let mut i = 0;
+            while i < 3 {
+                let (p, scale) = (THREE[i] as f64, SCALES[i]);
+                weights[i] = [scale as f32, (p * scale) as f32, (p * p * scale) as f32, (p * p * p * scale) as f32];
+                i += 1;
+            }
+            weights
+        };
+        let w = |i: usize, power: usize| s.splat(WEIGHTS[i][power]);
         [
             s.fma(w(0, 0), d, s.fma(w(1, 0), e, s.mul(w(2, 0), f))),
             s.fma(w(0, 1), a, s.fma(w(1, 1), b, s.mul(w(2, 1), c))),
