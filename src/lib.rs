@@ -13,6 +13,7 @@ pub mod memory;
 pub mod model;
 pub mod nn;
 pub mod optim;
+mod plot;
 pub mod problem;
 pub mod reproduce;
 pub mod rng;

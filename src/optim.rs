@@ -7,7 +7,8 @@ use rectify_kernels::{Buffer, elementwise::Rates};
 /// SGD with momentum and weight decay, as PyTorch writes it: `v ← μ·v + (g + λ·w)`, `w ← w − ε·v`.
 ///
 /// Slopes and biases do not decay: decay would push slopes towards ReLU (He et al. 2015, section 2.1, Eq. 4). Slopes
-/// have a rate of their own: `ε` times [`Training::slope_lr`].
+/// have a rate of their own: `ε` times [`Training::slope_lr`]. In Eq. 4, `Δa ← μ·Δa + ε·∂E/∂a`, the rate stands inside
+/// the momentum: the two are one while it stays, and where it falls it falls here for what is under way, too.
 #[derive(Debug, Clone)]
 pub struct Sgd {
     momentum: f32,

@@ -24,7 +24,7 @@ enum Input<'a> {
         rest: &'a [u8],
     },
     Edited {
-        which: bool,
+        which: u8,
         edits: Vec<(u16, u8)>,
         length: Option<u16>,
     },

@@ -14,7 +14,7 @@ fn options(o: &Options) -> conv::Options {
 
 /// Forward, with bias and PReLU. A first layer reads NCHW.
 pub(super) fn forward(s: &ConvShape, o: &Options) -> Result<Measured, BenchError> {
-    let first = s.ic <= Layout::MOST_CHANNELS && s.groups == 1;
+    let first = s.has_few_channels();
     let input = if first { Layout::Nchw } else { o.layout };
     let plan = conv::Forward::new(o.isa, s, &conv::Options { input, output: o.layout, ..options(o) })?;
     let (x, w) = (random_blocked(Role::Input, &s.input()), random(Role::Weights, s.weight_len()));

@@ -15,7 +15,7 @@ pub struct Args {
     #[arg(value_name = "NAME|FILE.toml")]
     model: String,
     /// Rows and columns of the image, such as 384,512, where the net takes others than its own; one number for both
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(long, value_name = "N|H,W", value_delimiter = ',')]
     size: Vec<usize>,
     /// Images in the batch that the kernels are chosen for
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -92,7 +92,7 @@ pub(super) fn images(model: &Model, steps: &[Step], dims: Dims) -> Layout {
     let mut readers = steps.iter().filter(|s| s.from == 0 || s.add == Some(0));
     match (readers.next(), readers.next()) {
         (Some(Step { layer, add: None, .. }), None) => match &model.layers[*layer].op {
-            Op::Conv(conv, _) if conv.groups == 1 && dims.c <= Layout::MOST_CHANNELS => Layout::Nchw,
+            Op::Conv(conv, _) if Op::conv_shape(conv, dims).has_few_channels() => Layout::Nchw,
             _ => Layout::Blocked,
         },
         _ => Layout::Blocked,

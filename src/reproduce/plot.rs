@@ -2,27 +2,17 @@
 
 use super::slopes::LayerSlopes;
 use super::{CostRecord, RunRecord, Spread, Study};
+use crate::plot::{Area, BLUE, GREEN, ORANGE, PURPLE, RED, fault, names, range, svg};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (1040, 440);
-const COLOURS: [RGBColor; 5] = [
-    RGBColor(0x1f, 0x77, 0xb4),
-    RGBColor(0xff, 0x7f, 0x0e),
-    RGBColor(0x94, 0x67, 0xbd),
-    RGBColor(0x2c, 0xa0, 0x2c),
-    RGBColor(0xd6, 0x27, 0x28),
-];
+const COLOURS: [RGBColor; 5] = [BLUE, ORANGE, PURPLE, GREEN, RED];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// A curve of a run.
 type Points = Vec<(f64, f64)>;
-
-fn text(e: impl std::fmt::Display) -> String {
-    format!("cannot be drawn: {e}")
-}
 
 /// The mean of the longest curves: those of runs that have got as far as any.
 fn mean(curves: &[Points]) -> Points {
@@ -39,16 +29,12 @@ fn mean(curves: &[Points]) -> Points {
 pub(super) fn curves(study: Study, records: &[RunRecord]) -> Result<String, String> {
     let loss = |r: &RunRecord| r.losses.iter().map(|p| (p.step as f64, p.loss)).collect();
     let error = |r: &RunRecord| r.epochs.iter().map(|e| (f64::from(e.epoch), 100.0 * e.test_error)).collect();
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
+    svg(SIZE, |root| {
         let (left, right) = root.split_horizontally(SIZE.0 / 2);
         panel(&left, "training loss", "step", study, records, &loss)?;
         panel(&right, "test error in %", "epoch", study, records, &error)?;
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 fn panel(
@@ -66,37 +52,26 @@ fn panel(
         .collect();
     let ends = || all.iter().flat_map(|(_, curves)| curves.iter().flatten());
     let far = ends().map(|p| p.0).fold(1.0, f64::max);
-    let (low, high) = ends().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
-    let room = ((high - low) * 0.05).max(1e-3);
-    let range = if low <= high { low - room..high + room } else { 0.0..1.0 };
     let mut chart: Chart<'_, '_> = ChartBuilder::on(area)
         .caption(format!("{study}: {title}"), ("sans-serif", 16))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(52)
-        .build_cartesian_2d(0.0..far, range)
-        .map_err(text)?;
+        .build_cartesian_2d(0.0..far, range(ends().map(|p| p.1)))
+        .map_err(fault)?;
     let label = |x: &f64| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() };
-    chart.configure_mesh().x_desc(x).x_label_formatter(&label).light_line_style(WHITE).draw().map_err(text)?;
+    chart.configure_mesh().x_desc(x).x_label_formatter(&label).light_line_style(WHITE).draw().map_err(fault)?;
     for (colour, (name, curves)) in COLOURS.iter().cycle().zip(&all) {
         for curve in curves {
-            chart.draw_series(LineSeries::new(curve.clone(), colour.mix(0.35).stroke_width(1))).map_err(text)?;
+            chart.draw_series(LineSeries::new(curve.clone(), colour.mix(0.35).stroke_width(1))).map_err(fault)?;
         }
         chart
             .draw_series(LineSeries::new(mean(curves), colour.stroke_width(2)))
-            .map_err(text)?
+            .map_err(fault)?
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
     legend(&mut chart)
-}
-
-/// Names under the whole numbers of an axis.
-fn names<'n>(names: &'n [String]) -> impl Fn(&f64) -> String + 'n {
-    |x: &f64| {
-        let whole = (x - x.round()).abs() < 0.01 && *x > -0.1;
-        names.get(x.round() as usize).filter(|_| whole).cloned().unwrap_or_default()
-    }
 }
 
 /// Slopes by layer: means of the seeds with their deviations, and the paper's.
@@ -112,17 +87,14 @@ pub(super) fn slopes(layers: &[LayerSlopes]) -> Result<String, String> {
     let ends = ends.flat_map(|s| [s.mean - s.deviation.unwrap_or(0.0), s.mean + s.deviation.unwrap_or(0.0)]);
     let (low, high) = ends.fold((0.0, 0.5), |(l, h), v| (v.min(l), v.max(h)));
     let labels: Vec<String> = layers.iter().map(|l| l.layer.clone()).collect();
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
-        let mut chart: Chart<'_, '_> = ChartBuilder::on(&root)
+    svg(SIZE, |root| {
+        let mut chart: Chart<'_, '_> = ChartBuilder::on(root)
             .caption("learned slopes by layer", ("sans-serif", 16))
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(52)
             .build_cartesian_2d(-0.5..layers.len().max(1) as f64 - 0.5, low - 0.02..high + 0.02)
-            .map_err(text)?;
+            .map_err(fault)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -130,7 +102,7 @@ pub(super) fn slopes(layers: &[LayerSlopes]) -> Result<String, String> {
             .x_label_formatter(&names(&labels))
             .light_line_style(WHITE)
             .draw()
-            .map_err(text)?;
+            .map_err(fault)?;
         for (at, (name, colour, value)) in series.into_iter().enumerate() {
             let (colour, ours) = (COLOURS[colour], at < 2);
             let style = if ours { colour.stroke_width(2) } else { colour.mix(0.45).stroke_width(1) };
@@ -139,19 +111,18 @@ pub(super) fn slopes(layers: &[LayerSlopes]) -> Result<String, String> {
             let means = || spreads.iter().map(|(x, s)| (*x, s.mean));
             let bars = spreads.iter().filter_map(|(x, s)| Some((*x, s.mean, s.deviation?)));
             let bars = bars.map(|(x, m, d)| PathElement::new([(x, m - d), (x, m + d)], style));
-            chart.draw_series(bars).map_err(text)?;
+            chart.draw_series(bars).map_err(fault)?;
             chart
                 .draw_series(LineSeries::new(means(), style))
-                .map_err(text)?
+                .map_err(fault)?
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
             let radius = if ours { 4 } else { 2 };
-            chart.draw_series(means().map(|p| Circle::new(p, radius, style.filled()))).map_err(text)?;
+            chart.draw_series(means().map(|p| Circle::new(p, radius, style.filled()))).map_err(fault)?;
         }
         legend(&mut chart)?;
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 /// The time of a step against that of the first rectifier: a bar each, net by net.
@@ -160,18 +131,15 @@ pub(super) fn costs(records: &[CostRecord]) -> Result<String, String> {
     let all = || records.iter().flat_map(|r| r.rectifiers.iter());
     let high = all().map(|c| c.against).fold(1.0, f64::max) * 1.35;
     let most = records.iter().map(|r| r.rectifiers.len()).max().unwrap_or(1).max(1) as f64;
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
+    svg(SIZE, |root| {
         let first = records.first().and_then(|r| r.rectifiers.first()).map_or("", |c| c.variant);
-        let mut chart: Chart<'_, '_> = ChartBuilder::on(&root)
+        let mut chart: Chart<'_, '_> = ChartBuilder::on(root)
             .caption(format!("time of a training step against {first}"), ("sans-serif", 16))
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(52)
             .build_cartesian_2d(-0.5..records.len().max(1) as f64 - 0.5, 0.0..high)
-            .map_err(text)?;
+            .map_err(fault)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -179,7 +147,7 @@ pub(super) fn costs(records: &[CostRecord]) -> Result<String, String> {
             .x_label_formatter(&names(&labels))
             .light_line_style(WHITE)
             .draw()
-            .map_err(text)?;
+            .map_err(fault)?;
         let variants: Vec<&str> =
             records.first().map_or(Vec::new(), |r| r.rectifiers.iter().map(|c| c.variant).collect());
         for (at, (name, colour)) in variants.into_iter().zip(COLOURS.iter().cycle()).enumerate() {
@@ -190,14 +158,13 @@ pub(super) fn costs(records: &[CostRecord]) -> Result<String, String> {
             });
             chart
                 .draw_series(bars)
-                .map_err(text)?
+                .map_err(fault)?
                 .label(name)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
         }
         legend(&mut chart)?;
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 fn legend<'a>(chart: &mut Chart<'a, 'a>) -> Result<(), String> {
@@ -207,7 +174,7 @@ fn legend<'a>(chart: &mut Chart<'a, 'a>) -> Result<(), String> {
         .border_style(BLACK.mix(0.3))
         .background_style(WHITE.mix(0.8))
         .draw()
-        .map_err(text)
+        .map_err(fault)
 }
 
 #[cfg(test)]

@@ -1,24 +1,14 @@
 //! The picture of a study.
 
 use super::{LayerScale, Scale};
+use crate::plot::{BLUE, BROWN, GREEN, ORANGE, PURPLE, RED, fault, svg};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (1040, 440);
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0x1f, 0x77, 0xb4),
-    RGBColor(0xd6, 0x27, 0x28),
-    RGBColor(0x2c, 0xa0, 0x2c),
-    RGBColor(0xff, 0x7f, 0x0e),
-    RGBColor(0x94, 0x67, 0xbd),
-    RGBColor(0x8c, 0x56, 0x4b),
-];
+const COLOURS: [RGBColor; 6] = [BLUE, RED, GREEN, ORANGE, PURPLE, BROWN];
 
 /// A curve: its name, its layers.
 pub type Curve = (String, Vec<LayerScale>);
-
-fn text(e: impl std::fmt::Display) -> String {
-    format!("cannot be drawn: {e}")
-}
 
 /// Decades; what is zero or no number is not drawn.
 fn points(layers: &[LayerScale], value: impl Fn(&LayerScale) -> f64) -> Vec<(f64, f64)> {
@@ -32,10 +22,7 @@ fn points(layers: &[LayerScale], value: impl Fn(&LayerScale) -> f64) -> Vec<(f64
 /// # Errors
 /// What the drawing library says.
 pub fn draw(title: &str, curves: &[Curve]) -> Result<String, String> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
+    svg(SIZE, |root| {
         let (left, right) = root.split_horizontally(SIZE.0 / 2);
         type Side = fn(&LayerScale) -> Scale;
         let sides: [(_, &str, Side); 2] =
@@ -55,7 +42,7 @@ pub fn draw(title: &str, curves: &[Curve]) -> Result<String, String> {
                 .x_label_area_size(36)
                 .y_label_area_size(60)
                 .build_cartesian_2d(1.0..layers, low..high)
-                .map_err(text)?;
+                .map_err(fault)?;
             chart
                 .configure_mesh()
                 .x_desc("layer with weights")
@@ -64,18 +51,18 @@ pub fn draw(title: &str, curves: &[Curve]) -> Result<String, String> {
                 .y_label_formatter(&|y| if (y - y.round()).abs() < 1e-6 { format!("1e{y:.0}") } else { String::new() })
                 .light_line_style(WHITE)
                 .draw()
-                .map_err(text)?;
+                .map_err(fault)?;
             for (at, (name, layers)) in curves.iter().enumerate() {
                 let colour = COLOURS[at % COLOURS.len()];
                 let derived = points(layers, |l| scale(l).derived);
-                chart.draw_series(LineSeries::new(derived, colour.mix(0.5).stroke_width(1))).map_err(text)?;
+                chart.draw_series(LineSeries::new(derived, colour.mix(0.5).stroke_width(1))).map_err(fault)?;
                 let measured = points(layers, |l| scale(l).measured);
                 chart
                     .draw_series(LineSeries::new(measured.iter().copied(), colour.stroke_width(2)))
-                    .map_err(text)?
+                    .map_err(fault)?
                     .label(name)
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-                chart.draw_series(measured.into_iter().map(|p| Circle::new(p, 3, colour.filled()))).map_err(text)?;
+                chart.draw_series(measured.into_iter().map(|p| Circle::new(p, 3, colour.filled()))).map_err(fault)?;
             }
             chart
                 .configure_series_labels()
@@ -83,9 +70,8 @@ pub fn draw(title: &str, curves: &[Curve]) -> Result<String, String> {
                 .border_style(BLACK.mix(0.3))
                 .background_style(WHITE.mix(0.8))
                 .draw()
-                .map_err(text)?;
+                .map_err(fault)?;
         }
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }

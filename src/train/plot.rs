@@ -1,38 +1,20 @@
 //! The pictures of a run folder, as SVG.
 
 use super::EpochRecord;
+use crate::plot::{BLUE, RED, fault, names, range, svg};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (960, 420);
-const TRAIN: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
-const TEST: RGBColor = RGBColor(0xd6, 0x27, 0x28);
 
 /// A value that is shown for each epoch: legend, colour, value.
 type Series = (&'static str, RGBColor, fn(&EpochRecord) -> f64);
 
-fn text(e: impl std::fmt::Display) -> String {
-    format!("cannot be drawn: {e}")
-}
-
-/// The range of some values, a little wider.
-fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-    if low > high {
-        return 0.0..1.0;
-    }
-    let room = ((high - low) * 0.05).max(1e-3);
-    low - room..high + room
-}
-
 /// Loss and accuracy over the epochs, training and test.
 pub(super) fn curves(records: &[EpochRecord]) -> Result<String, String> {
-    let loss: [Series; 2] = [("training", TRAIN, |r| r.train_loss), ("test", TEST, |r| r.test_loss)];
+    let loss: [Series; 2] = [("training", BLUE, |r| r.train_loss), ("test", RED, |r| r.test_loss)];
     let accuracy: [Series; 2] =
-        [("training", TRAIN, |r| 100.0 * r.train_accuracy), ("test", TEST, |r| 100.0 * r.test_accuracy)];
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
+        [("training", BLUE, |r| 100.0 * r.train_accuracy), ("test", RED, |r| 100.0 * r.test_accuracy)];
+    svg(SIZE, |root| {
         let (left, right) = root.split_horizontally(SIZE.0 / 2);
         for (area, title, series) in [(left, "Loss", loss), (right, "Accuracy in %", accuracy)] {
             let values = records.iter().flat_map(|r| series.iter().map(|s| s.2(r)));
@@ -43,59 +25,51 @@ pub(super) fn curves(records: &[EpochRecord]) -> Result<String, String> {
                 .x_label_area_size(36)
                 .y_label_area_size(52)
                 .build_cartesian_2d(epochs, range(values))
-                .map_err(text)?;
-            chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw().map_err(text)?;
+                .map_err(fault)?;
+            chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw().map_err(fault)?;
             for (name, colour, value) in series {
                 let points = || records.iter().map(|r| (f64::from(r.epoch), value(r)));
                 chart
                     .draw_series(LineSeries::new(points(), colour.stroke_width(2)))
-                    .map_err(text)?
+                    .map_err(fault)?
                     .label(name)
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-                chart.draw_series(points().map(|p| Circle::new(p, 2, colour.filled()))).map_err(text)?;
+                chart.draw_series(points().map(|p| Circle::new(p, 2, colour.filled()))).map_err(fault)?;
             }
-            chart.configure_series_labels().border_style(BLACK.mix(0.3)).draw().map_err(text)?;
+            chart.configure_series_labels().border_style(BLACK.mix(0.3)).draw().map_err(fault)?;
         }
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 /// The slopes of each layer after the last epoch: mean, and the range from the smallest to the largest.
 pub(super) fn slopes(records: &[EpochRecord]) -> Result<String, String> {
     let slopes = records.last().map_or(&[][..], |r| &r.slopes);
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(text)?;
+    svg(SIZE, |root| {
         let ends = slopes.iter().flat_map(|s| [f64::from(s.min), f64::from(s.max), 0.0]);
-        let mut chart = ChartBuilder::on(&root)
+        let mut chart = ChartBuilder::on(root)
             .caption("Learned slopes: mean, smallest and largest of each layer", ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(52)
             .build_cartesian_2d(-0.5..slopes.len() as f64 - 0.5 + f64::from(u8::from(slopes.is_empty())), range(ends))
-            .map_err(text)?;
-        let name = |x: &f64| {
-            let whole = (x - x.round()).abs() < 0.01 && *x > -0.1;
-            slopes.get(x.round() as usize).filter(|_| whole).map_or(String::new(), |s| s.layer.clone())
-        };
+            .map_err(fault)?;
+        let layers: Vec<String> = slopes.iter().map(|s| s.layer.clone()).collect();
         chart
             .configure_mesh()
             .disable_x_mesh()
             .x_labels(2 * slopes.len().max(1) + 1)
-            .x_label_formatter(&name)
+            .x_label_formatter(&names(&layers))
             .light_line_style(WHITE)
             .draw()
-            .map_err(text)?;
+            .map_err(fault)?;
         let range = slopes.iter().enumerate().map(|(i, s)| {
             let (x, low, high) = (i as f64, f64::from(s.min), f64::from(s.max));
-            PathElement::new([(x, low), (x, high)], TRAIN.stroke_width(2))
+            PathElement::new([(x, low), (x, high)], BLUE.stroke_width(2))
         });
-        chart.draw_series(range).map_err(text)?;
-        let means = slopes.iter().enumerate().map(|(i, s)| Circle::new((i as f64, s.mean), 5, TRAIN.filled()));
-        chart.draw_series(means).map_err(text)?;
-        root.present().map_err(text)?;
-    }
-    Ok(svg)
+        chart.draw_series(range).map_err(fault)?;
+        let means = slopes.iter().enumerate().map(|(i, s)| Circle::new((i as f64, s.mean), 5, BLUE.filled()));
+        chart.draw_series(means).map_err(fault)?;
+        Ok(())
+    })
 }
