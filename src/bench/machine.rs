@@ -126,8 +126,20 @@ pub fn describe(isa: Isa, chosen: Isa) -> String {
 /// # Errors
 /// No such pool.
 pub fn fma_peak(isa: Isa, threads: usize, seconds: f64) -> Result<f64, BenchError> {
+    peak(timing::Peak::new, isa, threads, seconds)
+}
+
+/// The peak of a tile of products whose operands come from the first cache ([`measure::tile_burst`]), likewise.
+///
+/// # Errors
+/// No such pool.
+pub fn tile_peak(isa: Isa, threads: usize, seconds: f64) -> Result<f64, BenchError> {
+    peak(|isa| timing::Peak::of(isa, measure::tile_burst), isa, threads, seconds)
+}
+
+fn peak(new: fn(Isa) -> timing::Peak, isa: Isa, threads: usize, seconds: f64) -> Result<f64, BenchError> {
     Ok(pool(threads)?.install(|| {
-        let mut peak = timing::Peak::new(isa);
+        let mut peak = new(isa);
         let start = Instant::now();
         loop {
             peak.sample();
@@ -260,6 +272,7 @@ mod tests {
     #[test]
     fn peak_and_bandwidth_are_positive() {
         assert!(fma_peak(Isa::Portable, 2, 0.0).unwrap() > 0.0);
+        assert!(tile_peak(Isa::Portable, 2, 0.0).unwrap() > 0.0);
         let found = bandwidth_of(Isa::Portable, 2, 0.0, 1000).unwrap();
         assert!(found.read > 0.0 && found.triad > 0.0, "{found:?}");
         assert!(hand_over_ns(0.0).unwrap() > 0.0);

@@ -1,6 +1,7 @@
 //! The clock: runs alternate with bursts of FMAs.
 
-use rectify_kernels::{Error, Isa, measure};
+use rectify_kernels::measure::{self, Burst};
+use rectify_kernels::{Error, Isa};
 use std::time::Instant;
 
 /// Seconds that a burst of FMAs takes: long against waking the threads, short against a change of clock rate.
@@ -20,17 +21,22 @@ pub(super) struct Timing {
     pub peak_gflops: f64,
 }
 
-/// The FMA peak of the current pool's threads, measured over and over.
+/// The peak of the current pool's threads in bursts of FMAs, measured over and over.
 pub(super) struct Peak {
     isa: Isa,
+    work: fn(Isa, usize) -> Burst,
     rounds: usize,
     gflops: Vec<f64>,
 }
 
 impl Peak {
-    /// Finds out how long a burst must be; this warms the processor up as well.
+    /// That of FMAs on registers.
     pub fn new(isa: Isa) -> Peak {
-        let mut peak = Peak { isa, rounds: 64, gflops: Vec::new() };
+        Peak::of(isa, measure::fma_burst)
+    }
+    /// Finds out how long a burst must be; this warms the processor up as well.
+    pub fn of(isa: Isa, work: fn(Isa, usize) -> Burst) -> Peak {
+        let mut peak = Peak { isa, work, rounds: 64, gflops: Vec::new() };
         // A single burst may have been interrupted: the quickest of three must be long enough.
         let quickest = |peak: &Peak| (0..3).map(|_| peak.burst().0).fold(f64::INFINITY, f64::min);
         while quickest(&peak) < BURST && peak.rounds < 1 << 30 {
@@ -40,7 +46,7 @@ impl Peak {
     }
     fn burst(&self) -> (f64, f64) {
         let start = Instant::now();
-        let burst = std::hint::black_box(measure::fma_burst(self.isa, self.rounds));
+        let burst = std::hint::black_box((self.work)(self.isa, self.rounds));
         (start.elapsed().as_secs_f64(), burst.flops)
     }
     /// One more burst.

@@ -39,10 +39,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     item("threads", format_args!("{} of {cores}", options.threads))?;
     let peak = |threads| machine::fma_peak(chosen, threads, SECONDS).map_err(failure);
+    let tile = |threads| machine::tile_peak(chosen, threads, SECONDS).map_err(failure);
     let bandwidth = |threads| machine::bandwidth(chosen, threads, SECONDS).map_err(failure);
     for threads in if options.threads == 1 { vec![1] } else { vec![1, options.threads] } {
         let on = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
         item("FMA peak", format_args!("{:.1} GFLOP/s on {on}", peak(threads)?))?;
+        item("  of a tile", format_args!("{:.1} GFLOP/s on {on}, operands from L1", tile(threads)?))?;
         if threads == 1 {
             // Of the caches that hold whole layers.
             for cache in machine::caches().iter().filter(|c| c.level > 1) {
