@@ -207,6 +207,27 @@ mod tests {
             assert_eq!(auto(channels, side, kernel), want, "{channels} channels, {side}×{side}, {kernel}×{kernel}");
         }
     }
+
+    /// The same where either side has few channels.
+    #[test]
+    fn auto_takes_what_was_measured_to_be_fastest_for_few_channels() {
+        for (ic, oc, side, is_winograd) in [
+            (5, 16, 28, false),
+            (6, 16, 28, true),
+            (6, 16, 14, false),
+            (8, 10, 56, true),
+            (12, 6, 28, true),
+            (32, 5, 8, true),
+            (32, 5, 7, false),
+            (6, 8, 28, false),
+            (64, 4, 28, true),
+            (64, 3, 28, false),
+        ] {
+            let s = ConvShape::square(1, ic, side, oc, 3, 1, 1);
+            assert_eq!(auto(&s), is_winograd.then_some(Variant::F4x3), "{ic} to {oc}, {side}×{side}");
+        }
+    }
+
     /// The same for the gradient of a strided convolution's weights.
     #[test]
     fn auto_takes_what_was_measured_to_be_fastest_for_strided_weights() {
