@@ -61,7 +61,7 @@ const ROWS: usize = 6;
 
 /// FMAs as a convolution or a matrix product has them: on each thread `rounds` times a tile of six rows and as many
 /// vectors as the instruction set's widest tile has, over 64 steps of a reduction, whose operands come from the first
-/// cache. Some processors lower the clock for loads beside wide FMAs: this is then what no kernel exceeds, not
+/// cache. Some processors lower the clock for loads beside wide FMAs: this is then what kernels can reach, not
 /// [`fma_burst`].
 pub fn tile_burst(isa: Isa, rounds: usize) -> Burst {
     let vectors = isa.tile_vectors();
