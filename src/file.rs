@@ -55,6 +55,11 @@ impl Draft {
     }
 }
 
+/// Whether files can be written in a folder.
+pub(crate) fn probe(folder: &Path) -> io::Result<()> {
+    NamedTempFile::new_in(folder).map(drop).map_err(of_system)
+}
+
 /// The system's error alone, without the temporary file's name, which means nothing to whoever gave another.
 fn of_system(e: io::Error) -> io::Error {
     let text = e.to_string();
@@ -81,7 +86,7 @@ fn readable(_: &fs::File) -> io::Result<()> {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let put = || {
         let mut draft = Draft::new(path)?;
-        draft.file.write_all(bytes)?;
+        draft.file.as_file_mut().write_all(bytes)?;
         draft.finish()
     };
     put().map_err(FileError::at(path))
@@ -107,7 +112,7 @@ impl JsonFile {
     /// [`FileError`], naming the file.
     pub fn line(&mut self, record: &impl serde::Serialize) -> Result<(), FileError> {
         let text = serde_json::to_string(record).map_err(io::Error::from);
-        let put = text.and_then(|text| writeln!(self.0.file, "{text}"));
+        let put = text.and_then(|text| writeln!(self.0.file.as_file_mut(), "{text}"));
         put.map_err(FileError::at(&self.0.path))
     }
 

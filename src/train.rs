@@ -61,11 +61,13 @@ pub enum TrainError {
         /// What is wrong with it.
         why: String,
     },
-    /// The loss, or a slope, is infinite or no number.
-    #[error("the loss became {loss} in step {step}: the learning rate may be too high")]
+    /// A loss or a parameter is infinite or no number.
+    #[error("{what} became {value} in step {step}: the learning rate may be too high")]
     Diverged {
-        /// Mean loss of the step or, after the last of an epoch, of the test images.
-        loss: f64,
+        /// The loss, the test loss or a parameter.
+        what: &'static str,
+        /// The mean loss of the step, that of the test images after the last step of an epoch, or a parameter.
+        value: f64,
         /// Number of the step, from 1.
         step: u64,
     },
@@ -206,7 +208,7 @@ impl<'d> Trainer<'d> {
     /// whichever comes first. `observe` hears of each step and epoch; what it returns as an error ends the run.
     ///
     /// # Errors
-    /// What `observe` says; a loss that is not finite.
+    /// What `observe` says; a loss, or in the end a parameter, that is not finite.
     pub fn run(
         &mut self,
         limit: Option<u64>,
@@ -217,7 +219,7 @@ impl<'d> Trainer<'d> {
             let (first, start) = (self.progress.step, Instant::now());
             for _ in first..self.steps_per_epoch() {
                 if stop.load(Ordering::Relaxed) || limit.is_some_and(|l| self.progress.steps >= l) {
-                    return Ok(());
+                    return self.check_parameters();
                 }
                 let done = self.step()?;
                 let loss = self.progress.loss / self.seen();
@@ -257,7 +259,7 @@ impl<'d> Trainer<'d> {
         let (loss, accuracy) = (sums.loss / images, sums.correct as f64 / images);
         self.progress.steps += 1;
         if !loss.is_finite() {
-            return Err(TrainError::Diverged { loss, step: self.progress.steps });
+            return Err(TrainError::Diverged { what: "the loss", value: loss, step: self.progress.steps });
         }
         self.progress.step += 1;
         self.progress.loss += sums.loss;
@@ -265,12 +267,21 @@ impl<'d> Trainer<'d> {
         Ok(StepRecord { step: self.progress.steps, lr, loss, accuracy })
     }
 
+    /// No step has seen what the last one made of the parameters.
+    fn check_parameters(&self) -> Result<(), TrainError> {
+        let mut values = self.stepper.parameters().iter().flat_map(|p| p.value.iter());
+        match values.find(|v| !v.is_finite()) {
+            Some(&v) => Err(TrainError::Diverged { what: "a parameter", value: v.into(), step: self.progress.steps }),
+            None => Ok(()),
+        }
+    }
+
     fn end_epoch(&mut self, images_per_s: f64) -> Result<EpochRecord, TrainError> {
         let seen = self.seen();
-        let (test, slopes, steps) = (self.evaluate()?, self.slopes(), self.progress.steps);
-        // No step has seen what the last one made of the parameters.
-        if !test.loss.is_finite() || slopes.iter().any(|s| !s.mean.is_finite()) {
-            return Err(TrainError::Diverged { loss: test.loss, step: steps });
+        self.check_parameters()?;
+        let (test, steps) = (self.evaluate()?, self.progress.steps);
+        if !test.loss.is_finite() {
+            return Err(TrainError::Diverged { what: "the test loss", value: test.loss, step: steps });
         }
         let record = EpochRecord {
             epoch: self.progress.epoch + 1,
@@ -281,7 +292,7 @@ impl<'d> Trainer<'d> {
             test_loss: test.loss,
             test_accuracy: test.accuracy(),
             images_per_s,
-            slopes,
+            slopes: self.slopes(),
         };
         let progress = &mut self.progress;
         self.model.training.schedule.end_epoch(record.train_loss, &mut progress.schedule);

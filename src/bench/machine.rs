@@ -26,9 +26,9 @@ pub(super) fn check_threads(threads: usize) -> Result<(), BenchError> {
     Err(BenchError::Threads { threads, why: format!("must be at least 1 and at most {MOST_THREADS}") })
 }
 
-/// Logical processors that this process may use.
+/// Logical processors that this process may use, as far as a pool has threads.
 pub fn logical_processors() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
 }
 
 /// A rayon pool of that many threads.

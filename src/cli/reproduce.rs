@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Reproduces a finding of the paper with small nets: variants of one net, each with several seeds
 ///
-/// Runs that are done are not done again, one that was stopped goes on: Ctrl-C ends after the step, with a checkpoint.
-/// Each has a folder, OUT/NAME/VARIANT-seedN; OUT/NAME/ gets table.md, runs.jsonl and plots.
+/// Runs that are done are not done again, one that was stopped goes on: Ctrl-C ends after the step, with a
+/// checkpoint, a second one at once. Each has a folder, OUT/NAME/VARIANT-seedN; OUT/NAME/ gets table.md, runs.jsonl and
+/// plots.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The finding
@@ -180,7 +181,7 @@ fn train(args: &Args, study: Study, data: &str, isa: Isa) -> Result<(), Failure>
         write(&found)?;
     }
     say(format_args!("\n{}", write(&found)?))?;
-    if done(&found) < runs.len() {
+    if done(&found) + diverged.len() < runs.len() {
         say(format_args!("{} of {} runs done: the same command goes on", done(&found), runs.len()))?;
     }
     say(format_args!("written to {}", args.out.join(study.name()).display()))?;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains a net; without arguments, a small one on the embedded data set, in about a minute on two cores.
 ///
-/// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint.
+/// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint, a second one at once.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// A built-in net (an unknown name lists them), made to fit the data, or a TOML file [default: shapes-small]
@@ -82,8 +82,8 @@ pub struct Args {
     /// Threads [default: one for each logical processor]
     #[arg(long)]
     threads: Option<usize>,
-    /// Folder of the run [default: runs/MODEL, or the first free runs/MODEL-2, -3 and so on; with --resume the
-    /// checkpoint's folder]
+    /// Folder of the run, in which no other is [default: runs/MODEL, or the first free runs/MODEL-2, -3 and so on; with
+    /// --resume the checkpoint's folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Writes a line of JSON for each step of this run: its number, learning rate, loss and accuracy
@@ -123,11 +123,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// and Ctrl-C does what it always does.
 pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    let handler = stop.clone();
+    // Others may set `stop`, too.
+    let (handler, before) = (stop.clone(), AtomicBool::new(false));
     let stopped = move || {
-        if handler.swap(true, Ordering::Relaxed) {
+        if before.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
         }
+        handler.store(true, Ordering::Relaxed);
     };
     ctrlc::set_handler(stopped).map_err(Failure::failed)?;
     Ok(stop)
@@ -180,9 +182,9 @@ fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
-    let folder = match (path.canonicalize(), beside.canonicalize()) {
+    let folder = match (path.join("checkpoint.safetensors").canonicalize(), file.canonicalize()) {
         (Ok(a), Ok(b)) if a == b => RunFolder::resume(path, trainer.progress().epoch),
-        // Another folder must not hold another run.
+        // Another folder, or another file of this one, must not replace a run that is there.
         _ => RunFolder::create(path),
     };
     let folder = folder.map_err(Failure::failed)?;
@@ -236,12 +238,18 @@ fn go(args: &Args, mut trainer: Trainer<'_>, mut folder: RunFolder, dataset: &Da
     let bar = progress(u64::from(steps))?;
     let mut log = args.step_log.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     let stop = stop_on_ctrl_c()?;
-    // A closed standard output ends the run, but only after its checkpoint is saved.
-    let mut told = Ok(());
+    // A closed standard output ends the run, as a log that cannot be written does, but only after its checkpoint is
+    // saved.
+    let (mut told, mut logged) = (Ok(()), Ok(()));
     let mut observe = |trainer: &Trainer<'_>, event: Event<'_>| -> Result<(), TrainError> {
         match event {
             Event::Step { epoch, step, loss, done, .. } => {
-                log.as_mut().map_or(Ok(()), |log| log.line(&done))?;
+                if let (Some(log), true) = (&mut log, logged.is_ok()) {
+                    logged = log.line(&done);
+                }
+                if logged.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
                 bar.set_prefix(format!("{epoch}/{}", training.epochs));
                 bar.set_message(format!("{loss:.4}"));
                 bar.set_position(u64::from(step));
@@ -258,10 +266,11 @@ fn go(args: &Args, mut trainer: Trainer<'_>, mut folder: RunFolder, dataset: &Da
     };
     let end = trainer.run(args.steps, &stop, &mut observe);
     bar.finish_and_clear();
-    // First, since the steps are wanted most where they ended badly.
-    log.map_or(Ok(()), JsonFile::finish).map_err(Failure::failed)?;
+    // The steps are wanted most where they ended badly.
+    let logged = logged.and_then(|()| log.map_or(Ok(()), JsonFile::finish));
     end.map_err(Failure::failed)?;
     folder.save(&trainer.checkpoint()).map_err(Failure::failed)?;
+    logged.map_err(Failure::failed)?;
     told?;
     let (done, path) = (trainer.progress(), folder.path().display());
     if done.epoch < training.epochs {

@@ -64,7 +64,7 @@ impl RunFolder {
         for path in [self.metrics(), self.checkpoint()].into_iter().chain(pictures) {
             file::check_place(&path).map_err(FileError::at(&path))?;
         }
-        Ok(tempfile::NamedTempFile::new_in(&self.path).map(drop).map_err(FileError::at(&self.path))?)
+        Ok(file::probe(&self.path).map_err(FileError::at(&self.path))?)
     }
 
     fn metrics(&self) -> PathBuf {

@@ -105,8 +105,13 @@ fn what_does_not_fit_is_refused() {
         Ok(())
     };
     let end = trainer.run(None, &AtomicBool::new(false), &mut count);
-    assert!(matches!(end, Err(TrainError::Diverged { step: 1, .. })), "{end:?}");
+    assert!(matches!(end, Err(TrainError::Diverged { what: "the test loss", step: 1, .. })), "{end:?}");
     assert_eq!(epochs, 0, "nobody hears of such an epoch");
+    // A parameter that is no number is not to be saved, wherever the run stops.
+    let mut ruined = Trainer::new(model.clone(), &data, 1, Isa::Portable).unwrap().checkpoint();
+    ruined.parameters[2].value[0] = f32::NAN;
+    let end = Trainer::resume(ruined, &data, Isa::Portable).unwrap().run(Some(0), &AtomicBool::new(false), &mut quiet);
+    assert!(matches!(end, Err(TrainError::Diverged { what: "a parameter", step: 0, .. })), "{end:?}");
     let mut checkpoint = Trainer::new(model, &data, 1, Isa::Portable).unwrap().checkpoint();
     checkpoint.classes[0] = "z".into();
     assert!(Trainer::resume(checkpoint, &data, Isa::Portable).is_err());

@@ -23,7 +23,8 @@ pub enum Algorithm {
     /// than 16 channels is direct.
     #[default]
     Auto,
-    /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape; error below 2e-6.
+    /// Implicit GEMM, chains of FMAs in the order of [`crate::reference::conv`]; any shape that [`ConvShape::check`]
+    /// accepts (of the input's gradient with strides up to some hundreds); error below 2e-6.
     Direct,
     /// F(4×4, 3×3) or, for 2×2 kernels, F(4×4, 2×2), or its adjoint for the gradient of the weights, in the order of
     /// [`crate::reference::winograd`]; stride 1, no dilation, one group or groups of multiples of 16 channels; error
@@ -219,7 +220,10 @@ mod tests {
             (12, 6, 28, true),
             (32, 5, 8, true),
             (32, 5, 7, false),
+            (5, 8, 28, false),
             (6, 8, 28, false),
+            (12, 5, 28, false),
+            (16, 5, 28, true),
             (64, 4, 28, true),
             (64, 3, 28, false),
         ] {

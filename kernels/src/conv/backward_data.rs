@@ -66,8 +66,8 @@ impl BackwardData {
         // Each class of pixels modulo the strides has a pass of its own.
         let classes = s.stride_h.min(s.ih).checked_mul(s.stride_w.min(s.iw));
         if classes.is_none_or(|classes| classes > MOST_CLASSES) {
-            let (what, value) =
-                if s.stride_h > s.stride_w { ("stride_h", s.stride_h) } else { ("stride_w", s.stride_w) };
+            let is_rows = s.stride_h.min(s.ih) > s.stride_w.min(s.iw);
+            let (what, value) = if is_rows { ("stride_h", s.stride_h) } else { ("stride_w", s.stride_w) };
             return Err(Error::Shape { what, value, why: "is too large for the gradient of the input" });
         }
         let mut rows = Axis::backward(s.ih, s.oh(), s.kh, s.stride_h, s.dilation_h, s.pad_top);

@@ -22,7 +22,7 @@ const AHEAD: usize = 8 * LANES;
 
 /// Output channels up to which blocks are turned into planes: vectors of channels would be half empty.
 pub(super) const CHANNELS: usize = 8;
-/// Steps up to which NCHW on both sides is computed from planes: more, and the weights, do not fit the first cache.
+/// Steps up to which NCHW on both sides is computed from planes: of more, planes and weights leave the first cache.
 const STEPS: usize = 160;
 /// Elements of 16 channels, of input and output, up to which depthwise turns whole planes into blocks and back: 1 MiB.
 /// With vectors of pixels images of 7×7 took four to eight times as long, 56×56 twice, strided four times (Zen 4).

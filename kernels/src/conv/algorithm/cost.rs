@@ -13,8 +13,9 @@ use crate::{ConvShape, LANES, blocks};
 const LEAST_CHANNELS: usize = ConvShape::FEW_CHANNELS + 1;
 
 /// What `Auto` takes: the algorithm of least cost, by a model of one image on one thread that `rectify bench --audit`
-/// holds against measurements (benches/record/). Winograd must be cheaper by a tenth; of its variants that is taken
-/// which is cheapest but for reading the weights, which the images of a batch share.
+/// holds against measurements (benches/record/). Winograd must be cheaper by a tenth, but may be a twentieth dearer
+/// where either side has few channels; of its variants that is taken which is cheapest but for reading the weights,
+/// which the images of a batch share.
 pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
     if s.group_ic() < LEAST_CHANNELS {
         return None;
@@ -24,7 +25,8 @@ pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
     let cost = cost + whole as f64 * weights_cost(whole * s.group_ic() * s.oc);
     // The model knows nothing of vectors of pixels, with which few outputs have no wide tile, nor of windows that are
     // read channel by channel. Where it has them a twentieth ahead they take up to 1.7 times as long, of small images
-    // with few outputs up to twice; of five inputs, or of smaller images, it is even (Granite Rapids).
+    // with few outputs up to twice; of five inputs to more outputs, or of smaller images, it is even
+    // (Granite Rapids).
     let bound = match s.group_ic() {
         _ if s.stride_h > 1 => 0.9,
         _ if s.groups == 1 && s.oc <= planar::CHANNELS => 1.05,
