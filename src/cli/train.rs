@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains a net; without arguments, a small one on the embedded data set, in about a minute on two cores.
 ///
-/// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint, a second one at once.
+/// What is not given is what the model says. Ctrl-C ends the run after the step, with a checkpoint, a second one at
+/// once.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// A built-in net (an unknown name lists them), made to fit the data, or a TOML file [default: shapes-small]
