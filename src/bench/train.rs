@@ -143,12 +143,6 @@ impl<'d> Source<'d> {
             return Ok(Source::Random(pixels, (0..batch).map(|_| rng.below(classes)).collect()));
         };
         let images = &data.train;
-        if [images.c, images.h, images.w] != model.input
-            || model.classes() != data.classes.len()
-            || images.len() < batch
-        {
-            return Err(BenchError::Data { data: data.name.clone(), model: model.name.clone(), batch });
-        }
         let augment = model.training.augment();
         // Without an end: the last steps that are timed make batches ahead, too, as those of a long run do.
         let order = Order { seed, batch, shuffle: true, steps: u64::MAX };
@@ -156,9 +150,20 @@ impl<'d> Source<'d> {
     }
 }
 
+/// Refuses data that does not fit the model.
+fn check(model: &Model, data: &Dataset, batch: usize) -> Result<(), BenchError> {
+    let images = &data.train;
+    let fits = [images.c, images.h, images.w] == model.input && model.classes() == data.classes.len();
+    if fits && images.len() >= batch {
+        return Ok(());
+    }
+    Err(BenchError::Data { data: data.name.clone(), model: model.name.clone(), batch })
+}
+
 fn time(model: &Model, data: Option<&Dataset>, options: &TrainOptions) -> Result<Found, BenchError> {
     let TrainOptions { batch, steps, seed, isa, .. } = *options;
-    // First, since it refuses what does not fit into memory.
+    data.map_or(Ok(()), |data| check(model, data, batch))?;
+    // Before the images, since it refuses what does not fit into memory.
     let mut stepper = Stepper::new(model, isa, batch, seed)?;
     let mut source = Source::new(model, data, options)?;
     stepper.lr = LR;
