@@ -183,7 +183,7 @@ fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let path = args.out.as_deref().unwrap_or(beside);
     let trainer = Trainer::resume(checkpoint, &dataset, isa).map_err(Failure::failed)?;
-    let folder = match (path.join("checkpoint.safetensors").canonicalize(), file.canonicalize()) {
+    let folder = match (path.join(RunFolder::CHECKPOINT).canonicalize(), file.canonicalize()) {
         (Ok(a), Ok(b)) if a == b => RunFolder::resume(path, trainer.progress().epoch),
         // Another folder, or another file of this one, must not replace a run that is there.
         _ => RunFolder::create(path),

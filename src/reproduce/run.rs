@@ -212,7 +212,7 @@ impl Run {
     ) -> Result<Option<(Checkpoint, RunFolder, Vec<StepLine>)>, ReproduceError> {
         let path = self.folder(out);
         let fault = |source| ReproduceError::Run { path: path.display().to_string(), source };
-        let file = path.join("checkpoint.safetensors");
+        let file = path.join(RunFolder::CHECKPOINT);
         if !file.exists() {
             return Ok(None);
         }

@@ -18,6 +18,9 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// Name of the checkpoint in it.
+    pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
     /// A folder for a new run: makes it, and sees that files can be written there.
     ///
     /// # Errors
@@ -73,7 +76,7 @@ impl RunFolder {
 
     /// Where the checkpoint is.
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint.safetensors")
+        self.path.join(RunFolder::CHECKPOINT)
     }
 
     /// The folder.

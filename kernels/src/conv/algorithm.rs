@@ -79,7 +79,7 @@ impl Algorithm {
     }
 
     /// The Winograd variant of a forward pass from a tensor that lies so: as [`Algorithm::variant`], but from NCHW
-    /// first layers have one of their own.
+    /// first layers have one of their own, and [`Algorithm::Auto`] is direct to fewer than 16 channels of one group.
     ///
     /// # Errors
     /// As [`Algorithm::variant`].

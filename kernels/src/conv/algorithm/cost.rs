@@ -24,9 +24,9 @@ pub(super) fn auto(s: &ConvShape) -> Option<Variant> {
     let whole = whole(variant) * whole(variant);
     let cost = cost + whole as f64 * weights_cost(whole * s.group_ic() * s.oc);
     // The model knows nothing of vectors of pixels, with which few outputs have no wide tile, nor of windows that are
-    // read channel by channel. Where it has them a twentieth ahead they take up to 1.7 times as long, of small images
-    // with few outputs up to twice; of five inputs to more outputs, or of smaller images, it is even
-    // (Granite Rapids).
+    // read channel by channel. Where it has them a twentieth ahead they take up to 1.7 times as long, of images of 8×8
+    // with few outputs two to three times; of five inputs to more outputs, or of smaller images, it is even (Granite
+    // Rapids).
     let bound = match s.group_ic() {
         _ if s.stride_h > 1 => 0.9,
         _ if s.groups == 1 && s.oc <= planar::CHANNELS => 1.05,
