@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 /// What is asked of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Processor {
+    /// Bytes of a core's first data cache; 32 KiB where it does not say.
+    pub first_cache: usize,
     /// Bytes of a core's second cache; 1 MiB where it does not say.
     pub second_cache: usize,
     /// Whether it foresees by itself, better than it can be told, which lines of a few long streams are read next.
@@ -22,18 +24,30 @@ pub(crate) fn processor() -> Processor {
 }
 
 impl Processor {
+    /// Elements that the first data cache holds.
+    pub fn first_cache_len(&self) -> usize {
+        self.first_cache / size_of::<f32>()
+    }
+
     /// Elements that the second cache holds.
     pub fn second_cache_len(&self) -> usize {
         self.second_cache / size_of::<f32>()
     }
 
-    const UNKNOWN: Processor = Processor { second_cache: 1 << 20, foresees: false, asks_dearly: false };
+    const UNKNOWN: Processor =
+        Processor { first_cache: 1 << 15, second_cache: 1 << 20, foresees: false, asks_dearly: false };
 
     #[cfg(target_arch = "x86_64")]
     fn find() -> Processor {
         let id = raw_cpuid::CpuId::new();
+        let first_cache = id.get_cache_parameters().into_iter().flatten().find(|of| {
+            of.level() == 1 && matches!(of.cache_type(), raw_cpuid::CacheType::Data | raw_cpuid::CacheType::Unified)
+        });
+        let first_cache = first_cache
+            .map(|of| of.sets() * of.associativity() * of.physical_line_partitions() * of.coherency_line_size());
         let second_cache = id.get_l2_l3_cache_and_tlb_info().map(|of| usize::from(of.l2cache_size()) << 10);
         Processor {
+            first_cache: first_cache.filter(|&bytes| bytes > 0).unwrap_or(Processor::UNKNOWN.first_cache),
             second_cache: second_cache.filter(|&bytes| bytes > 0).unwrap_or(Processor::UNKNOWN.second_cache),
             // Of those measured Zen 5 does and Zen 4 does not; an instruction that came between the two tells them
             // apart.
@@ -55,8 +69,9 @@ mod tests {
     use super::processor;
 
     #[test]
-    fn the_second_cache_has_a_size_that_there_is() {
-        let bytes = processor().second_cache;
-        assert!((1 << 16..=1 << 26).contains(&bytes), "{bytes}");
+    fn the_caches_have_sizes_that_there_are() {
+        let (first, second) = (processor().first_cache, processor().second_cache);
+        assert!((1 << 13..=1 << 18).contains(&first), "{first}");
+        assert!((1 << 16..=1 << 26).contains(&second), "{second}");
     }
 }

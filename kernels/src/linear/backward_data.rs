@@ -58,7 +58,8 @@ impl BackwardData {
         let dy = &*gradients;
         self.strips(flat, dx, scratch, self.scratch_len(), |columns, dx, chains| {
             let weights = weights.as_ptr();
-            self.isa.dispatch(Strip { shape: s, dy, weights, outputs: 0..s.outputs, columns, dx, chains, asks: true });
+            let next = weights.wrapping_add(OUTPUTS * s.inputs());
+            self.isa.dispatch(Strip { shape: s, dy, weights, outputs: 0..s.outputs, columns, dx, chains, next });
         })
     }
 
@@ -109,8 +110,8 @@ pub(super) struct Strip<'a> {
     pub dx: InputGradient,
     /// `[vector][image][lane]`, which stay from outputs to outputs.
     pub chains: &'a mut [f32],
-    /// Whether to ask for the weights of the outputs that come.
-    pub asks: bool,
+    /// Of the form of the weights: where they are read, as much of this is asked for, which need not exist.
+    pub next: *const f32,
 }
 
 impl Kernel for Strip<'_> {
@@ -161,6 +162,7 @@ impl Strip<'_> {
     fn outputs<S: Simd, const R: usize>(&mut self, s: S, output: usize) {
         let (n, inputs, is_first) = (self.shape.n, self.shape.inputs(), output.is_multiple_of(CHUNK));
         let dy = self.dy[output / LANES * n * LANES + output % LANES..].as_ptr();
+        let per_image = R.div_ceil(n);
         for (column, chains) in self.columns.clone().step_by(LANES).zip(self.chains.chunks_mut(n * LANES)) {
             let lanes = LANES.min(self.columns.end - column);
             let mut w = [s.zero(); R];
@@ -168,13 +170,13 @@ impl Strip<'_> {
                 // SAFETY: `lanes` weights of an output of the shape, whose length `run` has checked.
                 unsafe {
                     let from = self.weights.add((output + r) * inputs + column);
-                    if self.asks {
-                        s.prefetch_far(from.wrapping_add(R * inputs));
-                    }
                     *w = if lanes == LANES { s.load(from) } else { s.load_first(from, lanes) };
                 }
             }
             for (image, chain) in chains.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                for r in image * per_image..R.min((image + 1) * per_image) {
+                    s.prefetch_far(self.next.wrapping_add((output + r) * inputs + column));
+                }
                 let mut acc = if is_first { s.zero() } else { s.vector(chain) };
                 for (r, &w) in w.iter().enumerate() {
                     // SAFETY: an output of an image of `dy`, whose length `run` has checked.

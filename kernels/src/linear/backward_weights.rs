@@ -26,7 +26,13 @@ common!(BackwardWeights);
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     Store(Shared),
-    Step { weights: Shared, velocity: Shared, rates: Rates },
+    /// With the momentum that was asked for already, or that is asked for like the weights.
+    Step {
+        weights: Shared,
+        velocity: Shared,
+        rates: Rates,
+        is_asked: bool,
+    },
 }
 
 /// What lies in the workspace.
@@ -79,7 +85,8 @@ impl BackwardWeights {
         check_len("weights", weights.len(), self.shape.weight_len())?;
         check_len("velocity", velocity.len(), self.shape.weight_len())?;
         rates.check()?;
-        let target = Target::Step { weights: Shared::new(weights), velocity: Shared::new(velocity), rates };
+        let target =
+            Target::Step { weights: Shared::new(weights), velocity: Shared::new(velocity), rates, is_asked: false };
         self.all(x, dy, target, workspace)
     }
 
@@ -234,9 +241,11 @@ impl Target {
     /// Asks for the vector of weights from `at` on, which need not exist, if they are to be read.
     #[inline(always)]
     fn fetch<S: Simd>(self, s: S, at: usize) {
-        if let Target::Step { weights, velocity, .. } = self {
+        if let Target::Step { weights, velocity, is_asked, .. } = self {
             s.prefetch_far(weights.ptr().wrapping_add(at));
-            s.prefetch_far(velocity.ptr().wrapping_add(at));
+            if !is_asked {
+                s.prefetch_far(velocity.ptr().wrapping_add(at));
+            }
         }
     }
 
@@ -251,7 +260,7 @@ impl Target {
             match self {
                 Target::Store(to) if lanes == LANES => s.store(to.ptr().add(at), g),
                 Target::Store(to) => s.store_first(to.ptr().add(at), g, lanes),
-                Target::Step { weights, velocity, rates } => {
+                Target::Step { weights, velocity, rates, .. } => {
                     let (w, v) = (weights.ptr().add(at), velocity.ptr().add(at));
                     if lanes == LANES {
                         let (new_w, new_v) = rates.step(s, s.load(w), g, s.load(v));

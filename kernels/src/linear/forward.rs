@@ -1,8 +1,8 @@
 //! The forward pass: each weight is read once from memory.
 //!
-//! For few images memory is the limit: the first walks its rows of weights as fast as memory gives them. Many images
-//! walk them chunk by chunk, and while a chunk's products are taken, the next chunk of each row is fetched: memory and
-//! arithmetic then take the time of the slower of the two, not the sum.
+//! One image walks its rows of weights as fast as memory gives them. More walk them chunk by chunk, and while products
+//! are taken, weights a few rows further on are fetched: memory and arithmetic then take little more than the slower of
+//! the two, not the sum.
 
 mod products;
 

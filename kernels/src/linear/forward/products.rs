@@ -1,5 +1,5 @@
-//! The sums of the forward pass, lane by lane: few images, whose weights memory brings while the first walks them, and
-//! many, whose tiles fetch the next weights beside their products.
+//! The sums of the forward pass, lane by lane: of one image, which walks the weights as fast as memory gives them, and
+//! of more, whose tiles fetch weights beside their products.
 
 // Tiles are indexed by row and image.
 #![allow(clippy::needless_range_loop)]
@@ -8,24 +8,17 @@ use crate::linear::{LinearShape, STRIDE};
 use crate::processor::processor;
 use crate::reference::linear::CHUNK;
 use crate::{Kernel, LANES, Simd};
-use std::ops::Range;
 
-/// Outputs of a tile of many images, and of few.
-const OUTPUTS: usize = 2;
-const ROWS: usize = 4;
 /// Rows of weights that one image walks side by side, and how many weights ahead of it each row is asked for: with
 /// fewer rows, or left to the processor's own guesses, one thread of Zen 4 got a tenth less of memory.
 const WALK: usize = 8;
 const AHEAD: usize = 256;
 /// Rows that it walks where the processor's guesses are better ([`Processor::foresees`](crate::processor::Processor)).
 const GUESSED: usize = 4;
-/// Inputs that few images walk at a time: the weights stay in the second level.
-const SPAN: usize = 4 * CHUNK;
-/// Images at most that walk a chunk together: theirs stays in the first level beside the weights of a tile. More go by
-/// so many at a time, which are a tile where the registers are many; each of them has the weights from the second level
-/// anew.
-const NEAR: usize = 12;
-const IMAGES: usize = 8;
+/// How many rows further on in the chunk the rows are that a tile fetches. The next chunk's, a task's rows further on,
+/// took an eighth longer (16 images, Emerald Rapids); groups of images fetch them all the same, for else the first group
+/// alone would do so.
+const ROWS_AHEAD: usize = 8;
 
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
 pub(super) struct Task<'a> {
@@ -55,102 +48,55 @@ impl Kernel for Task<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let (n, inputs) = (self.shape.n, self.shape.inputs());
-        if n < most_images::<S>() {
-            let span = if n == 1 { inputs } else { SPAN };
-            for row in (0..self.rows).step_by(LANES) {
-                for first in (0..inputs).step_by(span) {
-                    self.few(s, row, first, span.min(inputs - first));
+        let inputs = self.shape.inputs();
+        if self.shape.n == 1 {
+            // SAFETY: rows and inputs are of the shape, whose lengths `run_by` has checked.
+            unsafe {
+                if processor().foresees {
+                    self.walk_all::<S, GUESSED, 0>(s);
+                } else {
+                    self.walk_all::<S, WALK, WALK>(s);
                 }
             }
         } else {
             for first in (0..inputs).step_by(CHUNK) {
-                self.many(s, first, CHUNK.min(inputs - first));
+                self.chunk(s, first, CHUNK.min(inputs - first));
             }
         }
     }
 }
 
 impl Task<'_> {
-    /// A block of outputs of fewer images than fill a tile: the first walks some rows as fast as memory gives them, and
-    /// the others find them in the cache.
-    #[inline(always)]
-    fn few<S: Simd>(&mut self, s: S, top: usize, first: usize, len: usize) {
-        let (others, end) = (self.shape.n - 1, self.rows.min(top + LANES));
-        let whole = top + (end - top) / ROWS * ROWS;
-        // SAFETY: rows, images and inputs are of the shape, whose lengths `run_by` has checked.
-        unsafe {
-            if processor().foresees {
-                self.walk_all::<S, GUESSED, 0>(s, top..end, first, len);
-            } else {
-                self.walk_all::<S, WALK, WALK>(s, top..end, first, len);
-            }
-            for start in (first..first + len).step_by(CHUNK) {
-                let len = CHUNK.min(first + len - start);
-                let tile = Tile { row: 0, image: 1, first: start, len, next: self.weights.as_ptr() };
-                for row in (top..whole).step_by(ROWS) {
-                    let tile = Tile { row, ..tile };
-                    match others {
-                        0 => {}
-                        6 if S::TILE_VECTORS >= 4 => self.tile::<S, ROWS, 6, 0>(s, tile),
-                        5 if S::TILE_VECTORS >= 4 => self.tile::<S, ROWS, 5, 0>(s, tile),
-                        4 if S::TILE_VECTORS >= 4 => self.tile::<S, ROWS, 4, 0>(s, tile),
-                        3 if S::TILE_VECTORS >= 4 => self.tile::<S, ROWS, 3, 0>(s, tile),
-                        2 if S::TILE_VECTORS >= 4 => self.tile::<S, ROWS, 2, 0>(s, tile),
-                        _ => self.tile::<S, ROWS, 1, 0>(s, tile),
-                    }
-                }
-                for row in whole..end {
-                    for image in 1..=others {
-                        self.tile::<S, 1, 1, 0>(s, Tile { row, image, ..tile });
-                    }
-                }
-            }
-        }
-    }
-
-    /// The chains of some rows for the first image, `I` rows side by side, `P` of them asked for ahead.
+    /// All rows for the only image, `I` of them side by side, `P` asked for ahead.
     ///
     /// # Safety
     /// As of [`Task::walk`].
     #[inline(always)]
-    unsafe fn walk_all<S: Simd, const I: usize, const P: usize>(
-        &mut self,
-        s: S,
-        rows: Range<usize>,
-        first: usize,
-        len: usize,
-    ) {
-        let walked = rows.start + rows.len() / I * I;
+    unsafe fn walk_all<S: Simd, const I: usize, const P: usize>(&mut self, s: S) {
+        let walked = self.rows / I * I;
         // SAFETY: the caller's promise.
         unsafe {
-            for row in (rows.start..walked).step_by(I) {
-                self.walk::<S, I, P>(s, row, first, len);
+            for row in (0..walked).step_by(I) {
+                self.walk::<S, I, P>(s, row);
             }
-            for row in walked..rows.end {
-                self.walk::<S, 1, 1>(s, row, first, len);
+            for row in walked..self.rows {
+                self.walk::<S, 1, 1>(s, row);
             }
         }
     }
 
-    /// The chains of `I` rows for the first image, over as many chunks as there are.
+    /// The chains of `I` rows for the only image.
     ///
     /// # Safety
-    /// The rows and inputs must lie within the task and the shape, and begin with a chunk.
+    /// The rows must lie within the task, and the task within the shape.
     #[inline(always)]
-    unsafe fn walk<S: Simd, const I: usize, const P: usize>(&mut self, s: S, row: usize, first: usize, len: usize) {
-        let (n, inputs) = (self.shape.n, self.shape.inputs());
-        let (mut sum, sums) = ([s.zero(); I], self.sums[row * n * LANES..].as_mut_ptr());
+    unsafe fn walk<S: Simd, const I: usize, const P: usize>(&mut self, s: S, row: usize) {
+        let (inputs, mut sum) = (self.shape.inputs(), [s.zero(); I]);
         // SAFETY: rows of the weights, the inputs and the sums, by the caller's promise.
         unsafe {
-            if first > 0 {
-                for i in 0..I {
-                    sum[i] = s.load(sums.add(i * n * LANES));
-                }
-            }
-            for start in (first..first + len).step_by(CHUNK) {
-                let len = CHUNK.min(first + len - start);
-                let x = self.x.as_ptr().add(start / CHUNK * n * STRIDE);
+            for start in (0..inputs).step_by(CHUNK) {
+                let len = CHUNK.min(inputs - start);
+                let x = self.x.as_ptr().add(start / CHUNK * STRIDE);
                 let w = self.weights.as_ptr().add((self.top + row) * inputs + start);
                 let mut acc = [[s.zero(); 1]; I];
                 let whole = len / LANES * LANES;
@@ -165,68 +111,101 @@ impl Task<'_> {
                 }
             }
             for i in 0..I {
-                s.store(sums.add(i * n * LANES), sum[i]);
+                s.store(self.sums.as_mut_ptr().add((row + i) * LANES), sum[i]);
             }
         }
     }
 
     /// All rows and images, for one chunk.
     #[inline(always)]
-    fn many<S: Simd>(&mut self, s: S, first: usize, len: usize) {
-        let (n, inputs) = (self.shape.n, self.shape.inputs());
-        let groups = if n <= NEAR { 1 } else { n.div_ceil(IMAGES) };
-        // What comes next: the same rows' next chunk, at the end the next task's first.
-        let (down, right) = if first + CHUNK < inputs { (0, first + CHUNK) } else { (self.rows, 0) };
-        let next = self.weights.as_ptr().wrapping_add((self.top + down) * inputs + right);
+    fn chunk<S: Simd>(&mut self, s: S, first: usize, len: usize) {
+        let n = self.shape.n;
+        // Four fifths of the first level hold the images that take a chunk together, the rest the weights of a tile.
+        // More images go in groups, each of which but the first has the weights from the second level.
+        let (height, most) = (rows_of_tile::<S>(), images_of_tile::<S>());
+        let near = processor().first_cache_len() / 5 * 4 / STRIDE;
+        let groups = n.div_ceil(near.max(most));
+        let ahead = if groups == 1 { ROWS_AHEAD } else { self.rows };
         for group in 0..groups {
             let (from, to) = (n * group / groups, n * (group + 1) / groups);
-            let tiles = (to - from).div_ceil(most_images::<S>());
-            for row in (0..self.rows).step_by(OUTPUTS) {
-                let next = next.wrapping_add(row * inputs);
+            let tiles = (to - from).div_ceil(most);
+            for row in (0..self.rows).step_by(height) {
                 let mut image = from;
                 for t in 0..tiles {
                     // The larger tiles first: branches that alternate are foretold badly.
                     let images = (to - from) / tiles + usize::from(t < (to - from) % tiles);
-                    // Evenly over the tiles: one alone fetches both rows, else the first one of them and one half-way
-                    // the other.
-                    let half = if groups > 1 { (groups / 2, 0) } else { (0, tiles / 2) };
-                    let (is_first, is_half) = ((group, t) == (0, 0), (group, t) == half);
-                    let fetched = usize::from(is_first) + usize::from(is_half);
-                    let next = if is_first { next } else { next.wrapping_add(inputs) };
+                    // The tiles of all groups fetch as many rows as they read, evenly.
+                    let fetched = |tiles_before: usize| height * tiles_before / (groups * tiles);
+                    let (fetched, end) = (fetched(group * tiles + t), fetched(group * tiles + t + 1));
+                    let next = self.ahead(first, row + ahead + fetched);
                     let tile = Tile { row, image, first, len, next };
                     // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run_by` has checked.
                     unsafe {
-                        if self.rows - row < OUTPUTS {
-                            for image in image..image + images {
-                                self.tile::<S, 1, 1, 0>(s, Tile { image, ..tile });
-                            }
-                        } else if most_images::<S>() == 8 {
-                            match (images, fetched) {
-                                // Eight images alone.
-                                (8, 2) => self.tile::<S, OUTPUTS, 8, 2>(s, tile),
-                                (8, 1) => self.tile::<S, OUTPUTS, 8, 1>(s, tile),
-                                (8, _) => self.tile::<S, OUTPUTS, 8, 0>(s, tile),
-                                (7, 1) => self.tile::<S, OUTPUTS, 7, 1>(s, tile),
-                                (7, _) => self.tile::<S, OUTPUTS, 7, 0>(s, tile),
-                                (6, 1) => self.tile::<S, OUTPUTS, 6, 1>(s, tile),
-                                (6, _) => self.tile::<S, OUTPUTS, 6, 0>(s, tile),
-                                (5, 1) => self.tile::<S, OUTPUTS, 5, 1>(s, tile),
-                                (5, _) => self.tile::<S, OUTPUTS, 5, 0>(s, tile),
-                                // Of nine images.
-                                _ => self.tile::<S, OUTPUTS, 4, 1>(s, tile),
+                        if self.rows - row < height {
+                            for row in row..self.rows {
+                                for image in image..image + images {
+                                    self.tile::<S, 1, 1, 0>(s, Tile { row, image, ..tile });
+                                }
                             }
                         } else {
-                            match (images, fetched) {
-                                // Three alone.
-                                (3, 2) => self.tile::<S, OUTPUTS, 3, 2>(s, tile),
-                                (3, 1) => self.tile::<S, OUTPUTS, 3, 1>(s, tile),
-                                (3, _) => self.tile::<S, OUTPUTS, 3, 0>(s, tile),
-                                (_, 1) => self.tile::<S, OUTPUTS, 2, 1>(s, tile),
-                                _ => self.tile::<S, OUTPUTS, 2, 0>(s, tile),
-                            }
+                            self.tile_of(s, images, end - fetched, tile);
                         }
                     }
                     image += images;
+                }
+            }
+        }
+    }
+
+    /// Where the weights of a row of the task lie, from an input on; rows behind the task's are those of what comes
+    /// next: its next chunk, at the end the next task's first.
+    #[inline(always)]
+    fn ahead(&self, first: usize, row: usize) -> *const f32 {
+        let inputs = self.shape.inputs();
+        let (row, first) = match row.checked_sub(self.rows) {
+            Some(row) if first + CHUNK < inputs => (row, first + CHUNK),
+            Some(row) => (self.rows + row, 0),
+            None => (row, first),
+        };
+        self.weights.as_ptr().wrapping_add((self.top + row) * inputs + first)
+    }
+
+    /// [`Task::tile`] of the height that the registers hold, of `images` images and with `fetched` rows.
+    ///
+    /// # Safety
+    /// As of [`Task::tile`].
+    #[inline(always)]
+    unsafe fn tile_of<S: Simd>(&mut self, s: S, images: usize, fetched: usize, tile: Tile) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if rows_of_tile::<S>() == 4 {
+                match (images, fetched) {
+                    // All images in one tile.
+                    (2, 4) => self.tile::<S, 4, 2, 4>(s, tile),
+                    (3, 4) => self.tile::<S, 4, 3, 4>(s, tile),
+                    (4, 4) => self.tile::<S, 4, 4, 4>(s, tile),
+                    (5, 4) => self.tile::<S, 4, 5, 4>(s, tile),
+                    (6, 4) => self.tile::<S, 4, 6, 4>(s, tile),
+                    // In several tiles, of seven images as 4 and 3.
+                    (3, _) => self.tile::<S, 4, 3, 2>(s, tile),
+                    (4, 2) => self.tile::<S, 4, 4, 2>(s, tile),
+                    (4, 1) => self.tile::<S, 4, 4, 1>(s, tile),
+                    (4, _) => self.tile::<S, 4, 4, 0>(s, tile),
+                    (5, 2) => self.tile::<S, 4, 5, 2>(s, tile),
+                    (5, 1) => self.tile::<S, 4, 5, 1>(s, tile),
+                    (5, _) => self.tile::<S, 4, 5, 0>(s, tile),
+                    (_, 2) => self.tile::<S, 4, 6, 2>(s, tile),
+                    (_, 1) => self.tile::<S, 4, 6, 1>(s, tile),
+                    _ => self.tile::<S, 4, 6, 0>(s, tile),
+                }
+            } else {
+                match (images, fetched) {
+                    (2, 2) => self.tile::<S, 2, 2, 2>(s, tile),
+                    (3, 2) => self.tile::<S, 2, 3, 2>(s, tile),
+                    (2, 1) => self.tile::<S, 2, 2, 1>(s, tile),
+                    (3, 1) => self.tile::<S, 2, 3, 1>(s, tile),
+                    (2, _) => self.tile::<S, 2, 2, 0>(s, tile),
+                    _ => self.tile::<S, 2, 3, 0>(s, tile),
                 }
             }
         }
@@ -282,14 +261,14 @@ impl Task<'_> {
         }
         // SAFETY: the caller's promise.
         unsafe {
-            let mut v = [s.zero(); J];
-            for j in 0..J {
-                v[j] = s.load(x.add(j * STRIDE));
-            }
+            let mut weights = [s.zero(); I];
             for i in 0..I {
-                let w = s.load(w.add(i * inputs));
-                for j in 0..J {
-                    acc[i][j] = s.fma(v[j], w, acc[i][j]);
+                weights[i] = s.load(w.add(i * inputs));
+            }
+            for j in 0..J {
+                let v = s.load(x.add(j * STRIDE));
+                for i in 0..I {
+                    acc[i][j] = s.fma(v, weights[i], acc[i][j]);
                 }
             }
         }
@@ -320,7 +299,11 @@ impl Task<'_> {
     }
 }
 
-/// Images of the largest tile: with [`OUTPUTS`] they fill the registers.
-const fn most_images<S: Simd>() -> usize {
-    if S::TILE_VECTORS >= 4 { 8 } else { 3 }
+/// Outputs of a tile, and images of the largest: as many as the registers hold, and rather square, for the fewer loads
+/// stand beside as many products the better.
+const fn rows_of_tile<S: Simd>() -> usize {
+    if S::TILE_VECTORS >= 4 { 4 } else { 2 }
+}
+const fn images_of_tile<S: Simd>() -> usize {
+    if S::TILE_VECTORS >= 4 { 6 } else { 3 }
 }
