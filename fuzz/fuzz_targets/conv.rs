@@ -3,11 +3,13 @@
 //! those of the naive loops.
 #![no_main]
 
+mod common;
+
 use arbitrary::Arbitrary;
+use common::{blocked, plain, pool, same};
 use libfuzzer_sys::fuzz_target;
 use rectify_kernels::conv::{Algorithm, BackwardData, BackwardWeights, Blocking, Epilogue, Forward, Layout, Options};
-use rectify_kernels::{Buffer, ConvShape, Dims, Error, Isa, layout, reference};
-use std::sync::OnceLock;
+use rectify_kernels::{Buffer, ConvShape, Dims, Error, Isa, reference};
 
 /// What the fuzzer draws; every number is folded into its range.
 #[derive(Arbitrary, Debug)]
@@ -60,52 +62,9 @@ impl Draw {
         }
     }
 
-    /// Numbers of mixed sign and size, with some zeros and the drawn special values among them.
     fn numbers(&self, stream: u32, len: usize) -> Vec<f32> {
-        const SPECIAL: [f32; 8] =
-            [-0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE, 1e-42, -1e-45, f32::MAX];
-        let mut state = self.seed ^ stream.wrapping_mul(0x9e37_79b9);
-        let mut x: Vec<f32> = (0..len)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect();
-        for &(kind, at) in self.specials.iter().take(4).filter(|s| u32::from(s.0 >> 6) == stream) {
-            x[usize::from(at) % len] = SPECIAL[usize::from(kind % 8)];
-        }
-        x
+        common::numbers(self.seed, &self.specials, stream, len)
     }
-}
-
-fn blocked(dims: Dims, x: &[f32]) -> Result<Buffer, Error> {
-    let mut y = Buffer::zeroed(dims.blocked_len());
-    layout::nchw_to_blocked(Isa::Portable, dims, x, &mut y)?;
-    Ok(y)
-}
-
-fn plain(dims: Dims, x: &[f32]) -> Result<Vec<f32>, Error> {
-    let mut y = vec![0.0; dims.plain_len()];
-    layout::blocked_to_nchw(Isa::Portable, dims, x, &mut y)?;
-    Ok(y)
-}
-
-/// Equal bits; any NaN equals any other, since their payloads are not defined.
-fn same(what: &str, isa: Isa, got: &[f32], want: &[f32]) {
-    for (i, (a, b)) in got.iter().zip(want).enumerate() {
-        assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{what} on {isa}: [{i}] {a:e}, not {b:e}");
-    }
-    assert_eq!(got.len(), want.len(), "{what} on {isa}");
-}
-
-/// A pool of one to three threads.
-fn pool(threads: u8) -> Option<&'static rayon::ThreadPool> {
-    static POOLS: OnceLock<Vec<rayon::ThreadPool>> = OnceLock::new();
-    let pools = POOLS.get_or_init(|| {
-        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        (1..=3).flat_map(pool).collect()
-    });
-    pools.get(usize::from(threads % 3))
 }
 
 /// A convolution, its tensors, and how its plans are made and run.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 /// What is asked of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Processor {
-    /// Bytes of a core's first data cache; 32 KiB where it does not say.
+    /// Bytes of a core's first data cache, of the core that asks first where they differ; 32 KiB where it does not say.
     pub first_cache: usize,
     /// Bytes of a core's second cache; 1 MiB where it does not say.
     pub second_cache: usize,

@@ -12,8 +12,8 @@ use std::ops::Range;
 const CHAINS: usize = 1 << 16;
 /// Vectors of inputs that a strip may have at least, however many images there are.
 const LEAST: usize = 16;
-/// Outputs that a chain takes up between a load and a store; fewer where the weights of so many would not stay in
-/// registers.
+/// Outputs that a chain takes up between a load and a store, and how many outputs ahead weights are asked for; fewer
+/// are taken up where the weights of so many would not stay in registers.
 const OUTPUTS: usize = 8;
 const FEW_OUTPUTS: usize = 4;
 
@@ -110,7 +110,7 @@ pub(super) struct Strip<'a> {
     pub dx: InputGradient,
     /// `[vector][image][lane]`, which stay from outputs to outputs.
     pub chains: &'a mut [f32],
-    /// Of the form of the weights: where they are read, as much of this is asked for, which need not exist.
+    /// Laid out like the weights: what stands there at each place that is read is asked for. It need not exist.
     pub next: *const f32,
 }
 
@@ -174,6 +174,7 @@ impl Strip<'_> {
                 }
             }
             for (image, chain) in chains.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                // Little by little, beside the products: see `Block::tile`.
                 for r in image * per_image..R.min((image + 1) * per_image) {
                     s.prefetch_far(self.next.wrapping_add((output + r) * inputs + column));
                 }

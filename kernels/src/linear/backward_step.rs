@@ -96,7 +96,7 @@ impl BackwardStep {
         }
         let Laid { x, dy, flat, scratch } = self.weights.laid(x, dy, workspace)?;
         let (weights, velocity) = (Shared::new(weights), Shared::new(velocity));
-        let target = Target::Step { weights, velocity, rates, is_asked: true };
+        let target = Target::Step { weights, velocity, rates, was_asked: true };
         let each = self.inputs();
         self.data.strips(flat, dx, scratch, self.scratch_len(), |strip, dx, scratch| {
             let (chains, waiting) = scratch.split_at_mut(self.data.scratch_len());
@@ -106,8 +106,8 @@ impl BackwardStep {
                 for (start, chains) in parts {
                     let (columns, weights) = (start..strip.end.min(start + each), weights.ptr().cast_const());
                     let (outputs, inputs, block) = (outputs.clone(), columns.clone(), first / LANES);
-                    // Memory is asked all along: beside the first for the momentum, beside the second for the weights
-                    // that come.
+                    // Memory is asked all along: beside the first gradient for the momentum, beside the second for the
+                    // weights that come.
                     let next = velocity.ptr().cast_const();
                     self.isa.dispatch(Strip { shape: s, dy, weights, outputs, columns, dx, chains, next });
                     let waiting = &mut *waiting;

@@ -26,12 +26,12 @@ common!(BackwardWeights);
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     Store(Shared),
-    /// With the momentum that was asked for already, or that is asked for like the weights.
     Step {
         weights: Shared,
         velocity: Shared,
         rates: Rates,
-        is_asked: bool,
+        /// Whether the momentum was asked for before, and is not together with the weights.
+        was_asked: bool,
     },
 }
 
@@ -86,7 +86,7 @@ impl BackwardWeights {
         check_len("velocity", velocity.len(), self.shape.weight_len())?;
         rates.check()?;
         let target =
-            Target::Step { weights: Shared::new(weights), velocity: Shared::new(velocity), rates, is_asked: false };
+            Target::Step { weights: Shared::new(weights), velocity: Shared::new(velocity), rates, was_asked: false };
         self.all(x, dy, target, workspace)
     }
 
@@ -238,12 +238,12 @@ impl Block<'_> {
 }
 
 impl Target {
-    /// Asks for the vector of weights from `at` on, which need not exist, if they are to be read.
+    /// Asks for the vectors of weights and momentum from `at` on, which need not exist, if they are to be read.
     #[inline(always)]
     fn fetch<S: Simd>(self, s: S, at: usize) {
-        if let Target::Step { weights, velocity, is_asked, .. } = self {
+        if let Target::Step { weights, velocity, was_asked, .. } = self {
             s.prefetch_far(weights.ptr().wrapping_add(at));
-            if !is_asked {
+            if !was_asked {
                 s.prefetch_far(velocity.ptr().wrapping_add(at));
             }
         }

@@ -75,6 +75,7 @@ impl Forward {
         s.pack(self.isa, x, flat, packed)?;
         let x = &*packed;
         let all = blocks(s.outputs);
+        let most = most.min(self.scratch_len() / (s.n * LANES * LANES));
         // Several tasks a thread, so that none waits long for the last.
         let height = (all / (4 * rayon::current_num_threads())).clamp(1, most);
         let (y, pre) = (Shared::new(y), pre.map(Shared::new));

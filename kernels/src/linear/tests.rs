@@ -118,6 +118,11 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         (16, 1040, 147),
         (14, 512, 33),
         (35, 545, 130),
+        // Each tile.
+        (4, 530, 20),
+        (5, 530, 20),
+        (6, 530, 20),
+        (25, 530, 20),
         // Several strips a thread; several parts of a strip, with more outputs than a chain has.
         (128, 1100, 18),
         (3, 700, 530),

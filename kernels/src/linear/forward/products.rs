@@ -16,8 +16,8 @@ const AHEAD: usize = 256;
 /// Rows that it walks where the processor's guesses are better ([`Processor::foresees`](crate::processor::Processor)).
 const GUESSED: usize = 4;
 /// How many rows further on in the chunk the rows are that a tile fetches. The next chunk's, a task's rows further on,
-/// took an eighth longer (16 images, Emerald Rapids); groups of images fetch them all the same, for else the first group
-/// alone would do so.
+/// took an eighth longer (16 images, Emerald Rapids). Several groups of images fetch the next chunk's nevertheless, for
+/// in this one only the first group could.
 const ROWS_AHEAD: usize = 8;
 
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
@@ -49,6 +49,7 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let inputs = self.shape.inputs();
+        assert!(self.sums.len() >= self.rows * self.shape.n * LANES);
         if self.shape.n == 1 {
             // SAFETY: rows and inputs are of the shape, whose lengths `run_by` has checked.
             unsafe {
@@ -120,39 +121,31 @@ impl Task<'_> {
     #[inline(always)]
     fn chunk<S: Simd>(&mut self, s: S, first: usize, len: usize) {
         let n = self.shape.n;
-        // Four fifths of the first level hold the images that take a chunk together, the rest the weights of a tile.
-        // More images go in groups, each of which but the first has the weights from the second level.
         let (height, most) = (rows_of_tile::<S>(), images_of_tile::<S>());
-        let near = processor().first_cache_len() / 5 * 4 / STRIDE;
-        let groups = n.div_ceil(near.max(most));
-        let ahead = if groups == 1 { ROWS_AHEAD } else { self.rows };
+        let groups = groups(n, processor().first_cache_len(), most);
+        let ahead = if groups == 1 { ROWS_AHEAD.min(self.rows) } else { self.rows };
+        let whole = self.rows / height * height;
         for group in 0..groups {
             let (from, to) = (n * group / groups, n * (group + 1) / groups);
             let tiles = (to - from).div_ceil(most);
-            for row in (0..self.rows).step_by(height) {
+            for row in (0..whole).step_by(height) {
                 let mut image = from;
                 for t in 0..tiles {
-                    // The larger tiles first: branches that alternate are foretold badly.
-                    let images = (to - from) / tiles + usize::from(t < (to - from) % tiles);
                     // The tiles of all groups fetch as many rows as they read, evenly.
-                    let fetched = |tiles_before: usize| height * tiles_before / (groups * tiles);
-                    let (fetched, end) = (fetched(group * tiles + t), fetched(group * tiles + t + 1));
-                    let next = self.ahead(first, row + ahead + fetched);
-                    let tile = Tile { row, image, first, len, next };
+                    let before = |tile: usize| height * (group * tiles + tile) / (groups * tiles);
+                    let (fetched, images) = (before(t + 1) - before(t), images(to - from, tiles, t));
+                    let tile = Tile { row, image, first, len, next: self.ahead(first, row + ahead + before(t)) };
                     // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run_by` has checked.
-                    unsafe {
-                        if self.rows - row < height {
-                            for row in row..self.rows {
-                                for image in image..image + images {
-                                    self.tile::<S, 1, 1, 0>(s, Tile { row, image, ..tile });
-                                }
-                            }
-                        } else {
-                            self.tile_of(s, images, end - fetched, tile);
-                        }
-                    }
+                    unsafe { self.tile_of(s, images, fetched, tile) };
                     image += images;
                 }
+            }
+        }
+        for row in whole..self.rows {
+            for image in 0..n {
+                let tile = Tile { row, image, first, len, next: self.weights.as_ptr() };
+                // SAFETY: as above.
+                unsafe { self.tile::<S, 1, 1, 0>(s, tile) };
             }
         }
     }
@@ -170,7 +163,8 @@ impl Task<'_> {
         self.weights.as_ptr().wrapping_add((self.top + row) * inputs + first)
     }
 
-    /// [`Task::tile`] of the height that the registers hold, of `images` images and with `fetched` rows.
+    /// [`Task::tile`] of the height that the registers hold, of two images and more, as many as [`images`] gives, and
+    /// with `fetched` rows.
     ///
     /// # Safety
     /// As of [`Task::tile`].
@@ -178,35 +172,33 @@ impl Task<'_> {
     unsafe fn tile_of<S: Simd>(&mut self, s: S, images: usize, fetched: usize, tile: Tile) {
         // SAFETY: the caller's promise.
         unsafe {
-            if rows_of_tile::<S>() == 4 {
-                match (images, fetched) {
-                    // All images in one tile.
-                    (2, 4) => self.tile::<S, 4, 2, 4>(s, tile),
-                    (3, 4) => self.tile::<S, 4, 3, 4>(s, tile),
-                    (4, 4) => self.tile::<S, 4, 4, 4>(s, tile),
-                    (5, 4) => self.tile::<S, 4, 5, 4>(s, tile),
-                    (6, 4) => self.tile::<S, 4, 6, 4>(s, tile),
-                    // In several tiles, of seven images as 4 and 3.
-                    (3, _) => self.tile::<S, 4, 3, 2>(s, tile),
-                    (4, 2) => self.tile::<S, 4, 4, 2>(s, tile),
-                    (4, 1) => self.tile::<S, 4, 4, 1>(s, tile),
-                    (4, _) => self.tile::<S, 4, 4, 0>(s, tile),
-                    (5, 2) => self.tile::<S, 4, 5, 2>(s, tile),
-                    (5, 1) => self.tile::<S, 4, 5, 1>(s, tile),
-                    (5, _) => self.tile::<S, 4, 5, 0>(s, tile),
-                    (_, 2) => self.tile::<S, 4, 6, 2>(s, tile),
-                    (_, 1) => self.tile::<S, 4, 6, 1>(s, tile),
-                    _ => self.tile::<S, 4, 6, 0>(s, tile),
-                }
-            } else {
-                match (images, fetched) {
-                    (2, 2) => self.tile::<S, 2, 2, 2>(s, tile),
-                    (3, 2) => self.tile::<S, 2, 3, 2>(s, tile),
-                    (2, 1) => self.tile::<S, 2, 2, 1>(s, tile),
-                    (3, 1) => self.tile::<S, 2, 3, 1>(s, tile),
-                    (2, _) => self.tile::<S, 2, 2, 0>(s, tile),
-                    _ => self.tile::<S, 2, 3, 0>(s, tile),
-                }
+            match (rows_of_tile::<S>(), images, fetched) {
+                // All images in one tile.
+                (4, 2, 4) => self.tile::<S, 4, 2, 4>(s, tile),
+                (4, 3, 4) => self.tile::<S, 4, 3, 4>(s, tile),
+                (4, 4, 4) => self.tile::<S, 4, 4, 4>(s, tile),
+                (4, 5, 4) => self.tile::<S, 4, 5, 4>(s, tile),
+                (4, 6, 4) => self.tile::<S, 4, 6, 4>(s, tile),
+                // In several tiles: three of seven, and four to six.
+                (4, 3, 2) => self.tile::<S, 4, 3, 2>(s, tile),
+                (4, 4, 2) => self.tile::<S, 4, 4, 2>(s, tile),
+                (4, 5, 2) => self.tile::<S, 4, 5, 2>(s, tile),
+                (4, 6, 2) => self.tile::<S, 4, 6, 2>(s, tile),
+                (4, 3, 1) => self.tile::<S, 4, 3, 1>(s, tile),
+                (4, 4, 1) => self.tile::<S, 4, 4, 1>(s, tile),
+                (4, 5, 1) => self.tile::<S, 4, 5, 1>(s, tile),
+                (4, 6, 1) => self.tile::<S, 4, 6, 1>(s, tile),
+                (4, 3, 0) => self.tile::<S, 4, 3, 0>(s, tile),
+                (4, 4, 0) => self.tile::<S, 4, 4, 0>(s, tile),
+                (4, 5, 0) => self.tile::<S, 4, 5, 0>(s, tile),
+                (4, 6, 0) => self.tile::<S, 4, 6, 0>(s, tile),
+                (2, 2, 2) => self.tile::<S, 2, 2, 2>(s, tile),
+                (2, 3, 2) => self.tile::<S, 2, 3, 2>(s, tile),
+                (2, 2, 1) => self.tile::<S, 2, 2, 1>(s, tile),
+                (2, 3, 1) => self.tile::<S, 2, 3, 1>(s, tile),
+                (2, 2, 0) => self.tile::<S, 2, 2, 0>(s, tile),
+                (2, 3, 0) => self.tile::<S, 2, 3, 0>(s, tile),
+                other => unreachable!("a tile of {other:?}"),
             }
         }
     }
@@ -306,4 +298,45 @@ const fn rows_of_tile<S: Simd>() -> usize {
 }
 const fn images_of_tile<S: Simd>() -> usize {
     if S::TILE_VECTORS >= 4 { 6 } else { 3 }
+}
+
+/// Into how many groups images go that take a chunk one group after the other, where the first level holds so many
+/// elements: four fifths of it are for their inputs, the weights of a tile pass through the rest. A second group has
+/// the weights from the second level.
+fn groups(n: usize, first_cache_len: usize, most: usize) -> usize {
+    n.div_ceil((first_cache_len / 5 * 4 / STRIDE).max(most))
+}
+
+/// Images of a group's tile. The larger tiles come first: branches that alternate are foretold badly.
+fn images(of_group: usize, tiles: usize, t: usize) -> usize {
+    of_group / tiles + usize::from(t < of_group % tiles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tile_has_at_least_two_images_and_fetches_rows_that_there_are_bodies_for() {
+        for (height, most) in [(4, 6), (2, 3)] {
+            for n in 2..300 {
+                for len in [1 << 10, 1 << 12, 1 << 13, 3 << 12, 1 << 14, 1 << 16] {
+                    let groups = groups(n, len, most);
+                    for group in 0..groups {
+                        let of_group = n * (group + 1) / groups - n * group / groups;
+                        let tiles = of_group.div_ceil(most);
+                        for t in 0..tiles {
+                            let before = |tile: usize| height * (group * tiles + tile) / (groups * tiles);
+                            let (images, fetched) = (images(of_group, tiles, t), before(t + 1) - before(t));
+                            assert!((2..=most).contains(&images), "{n} images, cache {len}: a tile of {images}");
+                            let is_whole = groups * tiles == 1;
+                            assert!(images > 2 || most == 3 || is_whole, "{n} images, cache {len}: a tile of {images}");
+                            assert!(fetched <= 2 || is_whole, "{n} images, cache {len}: {fetched} rows");
+                        }
+                        assert_eq!((0..tiles).map(|t| images(of_group, tiles, t)).sum::<usize>(), of_group);
+                    }
+                }
+            }
+        }
+    }
 }
