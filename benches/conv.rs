@@ -78,7 +78,7 @@ fn backward_data(c: &mut Criterion, p: &Problem) {
 
     let mut group = c.benchmark_group(format!("backward-data/{}", p.name));
     group.throughput(Throughput::Elements(s.flops() as u64));
-    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &packed, &mut dx, &mut workspace)));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &packed, &mut dx, &mut workspace).unwrap()));
     group.bench_function("textbook", |b| b.iter(|| textbook.backward_data(&dy, &w, &mut theirs)));
 }
 
@@ -99,6 +99,6 @@ fn backward_weights(c: &mut Criterion, p: &Problem) {
 
     let mut group = c.benchmark_group(format!("backward-weights/{}", p.name));
     group.throughput(Throughput::Elements(s.flops() as u64));
-    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace)));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace).unwrap()));
     group.bench_function("textbook", |b| b.iter(|| textbook.backward_weights(&x, &dy, &mut theirs)));
 }

@@ -43,7 +43,7 @@ fn pointwise(c: &mut Criterion, isa: Isa, s: &ConvShape) {
     let mut group = c.benchmark_group(format!("gemm/pointwise {}x{}x{}", s.oc, s.ih * s.iw, s.ic));
     group.throughput(Throughput::Elements(s.flops() as u64));
     group.bench_function("ours", |b| {
-        b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace));
+        b.iter(|| plan.run(&blocked, &packed, Epilogue::None, &mut y, &mut workspace).unwrap());
     });
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
@@ -65,7 +65,7 @@ fn linear_forward(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let mut group = c.benchmark_group(format!("gemm/linear forward {}x{}x{}", s.n, s.outputs, s.c));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
     group.bench_function("ours", |b| {
-        b.iter(|| plan.run(&blocked, &w, Epilogue::None, &mut y, &mut workspace));
+        b.iter(|| plan.run(&blocked, &w, Epilogue::None, &mut y, &mut workspace).unwrap());
     });
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
@@ -86,7 +86,7 @@ fn linear_backward_data(c: &mut Criterion, isa: Isa, s: &LinearShape) {
 
     let mut group = c.benchmark_group(format!("gemm/linear backward-data {}x{}x{}", s.n, s.c, s.outputs));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
-    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &w, &mut dx, &mut workspace)));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked, &w, &mut dx, &mut workspace).unwrap()));
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
 
@@ -106,7 +106,7 @@ fn linear_backward_weights(c: &mut Criterion, isa: Isa, s: &LinearShape) {
 
     let mut group = c.benchmark_group(format!("gemm/linear backward-weights {}x{}x{}", s.outputs, s.c, s.n));
     group.throughput(Throughput::Elements(2 * (s.n * s.weight_len()) as u64));
-    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace)));
+    group.bench_function("ours", |b| b.iter(|| plan.run(&blocked_x, &blocked_dy, &mut dw, &mut workspace).unwrap()));
     group.bench_function("matrixmultiply", |b| b.iter(|| product(&mut theirs)));
 }
 
@@ -125,12 +125,12 @@ fn linear_backward_step(c: &mut Criterion, isa: Isa, s: &LinearShape) {
     let mut group = c.benchmark_group(format!("gemm/linear backward step {}x{}x{}", s.n, s.outputs, s.c));
     group.throughput(Throughput::Elements(4 * (s.n * s.weight_len()) as u64));
     group.bench_function("together", |b| {
-        b.iter(|| both.run(&x, &dy, &mut w, &mut velocity, rates, &mut dx, &mut workspace));
+        b.iter(|| both.run(&x, &dy, &mut w, &mut velocity, rates, &mut dx, &mut workspace).unwrap());
     });
     group.bench_function("one after the other", |b| {
         b.iter(|| {
-            data.run(&dy, &w, &mut dx, &mut workspace)?;
-            weights.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace)
+            data.run(&dy, &w, &mut dx, &mut workspace).unwrap();
+            weights.step(&x, &dy, &mut w, &mut velocity, rates, &mut workspace).unwrap();
         });
     });
 }

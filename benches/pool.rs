@@ -24,11 +24,16 @@ fn benches(c: &mut Criterion) {
         let mut index = vec![0; output.blocked_len()];
         let mut group = c.benchmark_group(format!("pool/{name}"));
         group.throughput(Throughput::Bytes((input.plain_len() * size_of::<f32>()) as u64));
-        group
-            .bench_function("max-forward", |b| b.iter(|| pool::max_forward(isa, &shape, &x, &mut y, Some(&mut index))));
-        group.bench_function("max-backward", |b| b.iter(|| pool::max_backward(isa, &shape, &index, &y, &mut dx)));
-        group.bench_function("average-forward", |b| b.iter(|| pool::average_forward(isa, &shape, &x, &mut y)));
-        group.bench_function("average-backward", |b| b.iter(|| pool::average_backward(isa, &shape, &y, &mut dx)));
+        group.bench_function("max-forward", |b| {
+            b.iter(|| pool::max_forward(isa, &shape, &x, &mut y, Some(&mut index)).unwrap())
+        });
+        group.bench_function("max-backward", |b| {
+            b.iter(|| pool::max_backward(isa, &shape, &index, &y, &mut dx).unwrap())
+        });
+        group.bench_function("average-forward", |b| b.iter(|| pool::average_forward(isa, &shape, &x, &mut y).unwrap()));
+        group.bench_function("average-backward", |b| {
+            b.iter(|| pool::average_backward(isa, &shape, &y, &mut dx).unwrap())
+        });
     }
     // Of model A.
     let shape = SppShape { n: 8, c: 512, h: 14, w: 14, bins: vec![7, 3, 2, 1] };
@@ -36,6 +41,8 @@ fn benches(c: &mut Criterion) {
     let (mut index, mut dx) = (vec![0; y.len()], Buffer::zeroed(x.len()));
     let mut group = c.benchmark_group("pool/spp");
     group.throughput(Throughput::Bytes((x.len() * size_of::<f32>()) as u64));
-    group.bench_function("forward", |b| b.iter(|| pool::spp_forward(isa, &shape, &x, &mut y, Some(&mut index))));
-    group.bench_function("backward", |b| b.iter(|| pool::spp_backward(isa, &shape, &index, &y, &mut dx)));
+    group.bench_function("forward", |b| {
+        b.iter(|| pool::spp_forward(isa, &shape, &x, &mut y, Some(&mut index)).unwrap())
+    });
+    group.bench_function("backward", |b| b.iter(|| pool::spp_backward(isa, &shape, &index, &y, &mut dx).unwrap()));
 }

@@ -23,7 +23,7 @@ fn benches(c: &mut Criterion) {
         let mut y = Buffer::zeroed(d.blocked_len());
         let mut group = c.benchmark_group("prelu");
         group.throughput(Throughput::Bytes(2 * bytes));
-        group.bench_function(id("forward"), |b| b.iter(|| prelu::forward(isa, d, &x, &slopes, &mut y)));
+        group.bench_function(id("forward"), |b| b.iter(|| prelu::forward(isa, d, &x, &slopes, &mut y).unwrap()));
 
         let (mut dslopes, mut dbias) = (vec![0.0; d.c], vec![0.0; d.c]);
         let mut workspace = Buffer::zeroed(prelu::workspace_len(d));
@@ -33,7 +33,7 @@ fn benches(c: &mut Criterion) {
         group.bench_function(id("backward"), |b| {
             b.iter(|| {
                 let (dslopes, dbias) = (Some(&mut dslopes[..]), Some(&mut dbias[..]));
-                prelu::backward(isa, d, &x, &ones, &mut y, dslopes, dbias, &mut workspace)
+                prelu::backward(isa, d, &x, &ones, &mut y, dslopes, dbias, &mut workspace).unwrap();
             })
         });
     }

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -68,10 +69,10 @@ def median_seconds(run, seconds):
 def alternate(turns, rounds):
     """Every engine of `turns` (name: function that takes a turn and gives seconds) takes that many turns, in each round
     in another order; gives its seconds, turn by turn."""
-    names, seconds = list(turns), {name: [] for name in turns}
-    for i in range(rounds):
-        at = i % len(names) if names else 0
-        for name in names[at:] + names[:at]:
+    names, seconds, draw = list(turns), {name: [] for name in turns}, random.Random(0)
+    for _ in range(rounds):
+        draw.shuffle(names)
+        for name in names:
             time.sleep(PAUSE)
             seconds[name].append(turns[name]())
     return seconds
@@ -114,13 +115,14 @@ def onnx_file(net, x, folder):
 
 
 def onnxruntime_engine(net, x, args, folder):
+    import numpy
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = args.threads, 1
     session = ort.InferenceSession(onnx_file(net, x, folder), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x.numpy()))
-    binding.bind_output("y")
+    binding.bind_ortvalue_output("y", ort.OrtValue.ortvalue_from_shape_and_type(list(net(x).shape), numpy.float32))
     return lambda: session.run_with_iobinding(binding), lambda: session.run(None, {"x": x.numpy()})[0]
 
 
@@ -130,7 +132,11 @@ def openvino_engine(net, x, args, folder):
                "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(onnx_file(net, x, folder), "CPU", options).create_infer_request()
     request.set_input_tensor(openvino.Tensor(x.numpy()))
-    return request.infer, lambda: (request.infer(), request.get_output_tensor().data.copy())[1]
+
+    def run():
+        # Without being told to share it, Python gets a copy of the output, which the others do not make.
+        return request.infer(share_outputs=True)
+    return run, lambda: (run(), request.get_output_tensor().data.copy())[1]
 
 
 def ncnn_engine(net, x, args, folder):
@@ -216,9 +222,16 @@ def compare(name, net, x, args, ours):
                     raise RuntimeError(f"error {errors[engine]:.0e}: that is no float32 computation of the same")
             except Exception as e:
                 failures.append(f"{name}, {engine}: {' '.join(str(e).split())[:300]}")
-        seconds = alternate(engines, args.rounds)
+
+        def take(engine):
+            try:
+                return engines[engine]()
+            except Exception as e:
+                failures.append(f"{name}, {engine}: {' '.join(str(e).split())[:300]}")
+                return math.nan
+        seconds = alternate({engine: lambda engine=engine: take(engine) for engine in engines}, args.rounds)
     results = [dict(name=name, engine=engine, threads=args.threads, median_s=statistics.median(s), rounds_s=s,
-                    max_rel_err=errors[engine]) for engine, s in seconds.items()]
+                    max_rel_err=errors[engine]) for engine, s in seconds.items() if not any(map(math.isnan, s))]
     return results, failures
 
 
@@ -227,8 +240,14 @@ def compare(name, net, x, args, ours):
 def versions(args):
     """What a result depends on beside the machine's load: a line of JSON."""
     from importlib import metadata
-    packages = ["torch", "onnxruntime", "openvino", "ncnn"]
-    found = {p: metadata.version(p) for p in packages if any(engine.startswith(p) for engine in args.only)}
+
+    def version(package):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return None
+    packages = ["onnxruntime", "openvino", "ncnn"]
+    found = {p: version(p) for p in ["torch", *(p for p in packages if p in args.only)]}
     ours = subprocess.run([str(args.rectify), "--version"], capture_output=True, text=True).stdout.split()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]

@@ -111,7 +111,7 @@ def optimizer_of(net, lr, momentum, weight_decay):
     decay = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() <= 1]
     groups = [dict(params=decay, weight_decay=weight_decay), dict(params=others, weight_decay=0)]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
 
 
 def torch_losses(net, x, labels, args):

@@ -86,7 +86,7 @@ def main():
         seconds = common.alternate({e: lambda e=e: take(e) for e in args.only}, args.rounds)
         results = [dict(name=name, engine=e, threads=args.threads, batch=args.batch, steps=args.steps,
                         median_s=statistics.median(s), rounds_s=s, speed=args.batch / statistics.median(s),
-                        peak_mib=max(r["peak_mib"] or 0 for r in records[e]))
+                        peak_mib=max((r["peak_mib"] for r in records[e] if r["peak_mib"]), default=None))
                    for e, s in seconds.items() if all(x == x for x in s)]
         report.add(results, failures)
     report.finish()

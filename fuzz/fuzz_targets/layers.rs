@@ -20,13 +20,14 @@ struct Draw {
     n: u8,
     c: u16,
     image: [u8; 2],
+    flat: bool,
     outputs: u8,
     window: [u8; 2],
     stride: [u8; 2],
     pad: [u8; 4],
     bins: Vec<u8>,
     shared: bool,
-    keeps: bool,
+    epilogue: u8,
     threads: u8,
     seed: u32,
     specials: Vec<(u8, u16)>,
@@ -51,15 +52,20 @@ impl Case<'_> {
     /// Few channels, or more of a single pixel: those of a chunk and of several.
     fn dims(&self) -> Dims {
         let fold = |x: u8, most: u8| 1 + usize::from(x % most);
-        let [h, w] = self.draw.image.map(|x| fold(x, 9));
+        let [h, w] = self.draw.image.map(|x| if self.draw.flat { 1 } else { fold(x, 9) });
         let most = if h * w == 1 { 1100 } else { 40 };
         Dims { n: fold(self.draw.n, 40), c: 1 + usize::from(self.draw.c) % most, h, w }
     }
 
     fn linear(&self) -> Result<(), Error> {
         let Dims { n, c, h, w } = self.dims();
-        let s = LinearShape { n, c, h, w, outputs: 1 + usize::from(self.draw.outputs) % 70 };
-        if s.n * s.weight_len() > 600_000 {
+        // Few outputs, or several blocks a task, or more than a chunk.
+        let outputs = match self.draw.outputs {
+            few @ 0..200 => 1 + usize::from(few) % 70,
+            many => [113, 130, 512, 513, 600][usize::from(many) % 5],
+        };
+        let s = LinearShape { n, c, h, w, outputs };
+        if s.n * s.weight_len() > 130_000 {
             return Ok(());
         }
         let (input, output) = (s.input(), s.output());
@@ -80,13 +86,17 @@ impl Case<'_> {
             let plan = linear::Forward::new(isa, &s)?;
             let [mut y, mut kept] = [(); 2].map(|()| vec![f32::NAN; output.blocked_len()]);
             let mut workspace = self.workspace(|threads| plan.workspace_len(threads));
-            let epilogue = match self.draw.keeps {
-                true => Epilogue::BiasPreluKeep { bias: &bias, slopes: &slopes, pre: &mut kept },
-                false => Epilogue::BiasPrelu { bias: &bias, slopes: &slopes },
+            let (bias, slopes) = (&bias[..], &slopes[..]);
+            let kind = self.draw.epilogue % 4;
+            let (epilogue, want) = match kind {
+                0 => (Epilogue::None, &sums),
+                1 => (Epilogue::Bias(bias), &pre),
+                2 => (Epilogue::BiasPrelu { bias, slopes }, &want),
+                _ => (Epilogue::BiasPreluKeep { bias, slopes, pre: &mut kept }, &want),
             };
             self.pool.install(|| plan.run(&x, &weights, epilogue, &mut y, &mut workspace))?;
-            same("forward", isa, &plain(output, &y)?, &want);
-            if self.draw.keeps {
+            same("forward", isa, &plain(output, &y)?, want);
+            if kind == 3 {
                 same("pre-activation", isa, &plain(output, &kept)?, &pre);
             }
 
@@ -101,6 +111,10 @@ impl Case<'_> {
             let mut workspace = self.workspace(|threads| plan.workspace_len(threads));
             self.pool.install(|| plan.run(&x, &dy, &mut got, &mut workspace))?;
             same("backward-weights", isa, &got, &dw);
+            let (mut w, mut v) = (weights.clone(), momentum.clone());
+            self.pool.install(|| plan.step(&x, &dy, &mut w, &mut v, rates, &mut workspace))?;
+            same("momentum of weights alone", isa, &v, &next_momentum);
+            same("weights alone", isa, &w, &next);
 
             let plan = linear::BackwardStep::new(isa, &s)?;
             let (mut w, mut v, mut got) = (weights.clone(), momentum.clone(), vec![f32::NAN; input.blocked_len()]);
@@ -136,6 +150,8 @@ impl Case<'_> {
             same("max forward", isa, &plain(output, &y)?, &max);
             self.pool.install(|| pools::max_backward(isa, &s, &at, &dy, &mut dx))?;
             same("max backward", isa, &plain(input, &dx)?, &dmax);
+            self.pool.install(|| pools::max_forward(isa, &s, &x, &mut y, None))?;
+            same("max forward without index", isa, &plain(output, &y)?, &max);
             self.pool.install(|| pools::average_forward(isa, &s, &x, &mut y))?;
             same("average forward", isa, &plain(output, &y)?, &mean);
             self.pool.install(|| pools::average_backward(isa, &s, &dy, &mut dx))?;
@@ -163,6 +179,8 @@ impl Case<'_> {
             same("pyramid forward", isa, &plain(output, &y)?, &max);
             self.pool.install(|| pools::spp_backward(isa, &s, &at, &dy, &mut dx))?;
             same("pyramid backward", isa, &plain(input, &dx)?, &dmax);
+            self.pool.install(|| pools::spp_forward(isa, &s, &x, &mut y, None))?;
+            same("pyramid forward without index", isa, &plain(output, &y)?, &max);
         }
         Ok(())
     }
@@ -178,6 +196,9 @@ impl Case<'_> {
             let mut out = vec![f32::NAN; d.blocked_len()];
             self.pool.install(|| prelu::forward(isa, d, &pre, &slopes, &mut out))?;
             same("rectifier forward", isa, &plain(d, &out)?, &y);
+            out.copy_from_slice(&pre);
+            self.pool.install(|| prelu::forward_in_place(isa, d, &mut out, &slopes))?;
+            same("rectifier in place", isa, &plain(d, &out)?, &y);
             out.copy_from_slice(&dy);
             let (mut ds, mut db) = (vec![f32::NAN; slopes.len()], vec![f32::NAN; d.c]);
             let mut workspace = vec![f32::NAN; prelu::workspace_len(d)];

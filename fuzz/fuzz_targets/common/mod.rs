@@ -14,7 +14,7 @@ pub fn numbers(seed: u32, specials: &[(u8, u16)], stream: u32, len: usize) -> Ve
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect();
-    for &(kind, at) in specials.iter().take(4).filter(|s| u32::from(s.0 >> 6) == stream) {
+    for &(kind, at) in specials.iter().take(4).filter(|s| u32::from(s.0 >> 5) == stream) {
         x[usize::from(at) % len] = SPECIAL[usize::from(kind % 8)];
     }
     x

@@ -123,8 +123,10 @@ fn chunks_of_the_format_and_blocks_of_the_passes_end_anywhere() {
         (5, 530, 20),
         (6, 530, 20),
         (25, 530, 20),
-        // Several strips a thread; several parts of a strip, with more outputs than a chain has.
+        // Several strips a thread, of the fewest vectors too; several parts of a strip, with more outputs than a chain
+        // has.
         (128, 1100, 18),
+        (300, 600, 20),
         (3, 700, 530),
     ] {
         let s = LinearShape { n, c, h: 1, w: 1, outputs };
@@ -146,6 +148,8 @@ fn bad_input_is_refused() {
     for (name, bad) in [
         ("n", LinearShape { n: 0, ..s }),
         ("c", LinearShape { c: 0, ..s }),
+        ("h", LinearShape { h: 0, ..s }),
+        ("w", LinearShape { w: 0, ..s }),
         ("outputs", LinearShape { outputs: 0, ..s }),
     ] {
         assert!(matches!(bad.check(), Err(Error::Shape { what, .. }) if what == name));

@@ -7,6 +7,7 @@
 use crate::linear::{LinearShape, STRIDE};
 use crate::processor::processor;
 use crate::reference::linear::CHUNK;
+use crate::task::part;
 use crate::{Kernel, LANES, Simd};
 
 /// Rows of weights that one image walks side by side, and how many weights ahead of it each row is asked for: with
@@ -126,17 +127,18 @@ impl Task<'_> {
         let ahead = if groups == 1 { ROWS_AHEAD.min(self.rows) } else { self.rows };
         let whole = self.rows / height * height;
         for group in 0..groups {
-            let (from, to) = (n * group / groups, n * (group + 1) / groups);
-            let tiles = (to - from).div_ceil(most);
+            let of_group = part(n, groups, group);
+            let tiles = of_group.len().div_ceil(most);
             for row in (0..whole).step_by(height) {
-                let mut image = from;
+                let mut image = of_group.start;
                 for t in 0..tiles {
                     // The tiles of all groups fetch as many rows as they read, evenly.
-                    let before = |tile: usize| height * (group * tiles + tile) / (groups * tiles);
-                    let (fetched, images) = (before(t + 1) - before(t), images(to - from, tiles, t));
-                    let tile = Tile { row, image, first, len, next: self.ahead(first, row + ahead + before(t)) };
+                    let fetched = part(height, groups * tiles, group * tiles + t);
+                    let images = images(of_group.len(), tiles, t);
+                    let next = self.ahead(first, row + ahead + fetched.start);
+                    let tile = Tile { row, image, first, len, next };
                     // SAFETY: rows, images and inputs of the tile are of the shape, whose lengths `run_by` has checked.
-                    unsafe { self.tile_of(s, images, fetched, tile) };
+                    unsafe { self.tile_of(s, images, fetched.len(), tile) };
                     image += images;
                 }
             }
@@ -323,11 +325,11 @@ mod tests {
                 for len in [1 << 10, 1 << 12, 1 << 13, 3 << 12, 1 << 14, 1 << 16] {
                     let groups = groups(n, len, most);
                     for group in 0..groups {
-                        let of_group = n * (group + 1) / groups - n * group / groups;
+                        let of_group = part(n, groups, group).len();
                         let tiles = of_group.div_ceil(most);
                         for t in 0..tiles {
-                            let before = |tile: usize| height * (group * tiles + tile) / (groups * tiles);
-                            let (images, fetched) = (images(of_group, tiles, t), before(t + 1) - before(t));
+                            let fetched = part(height, groups * tiles, group * tiles + t).len();
+                            let images = images(of_group, tiles, t);
                             assert!((2..=most).contains(&images), "{n} images, cache {len}: a tile of {images}");
                             let is_whole = groups * tiles == 1;
                             assert!(images > 2 || most == 3 || is_whole, "{n} images, cache {len}: a tile of {images}");
