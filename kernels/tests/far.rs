@@ -9,12 +9,12 @@ use rectify_kernels::conv::{Algorithm, Epilogue, Forward, Options};
 use rectify_kernels::{Buffer, ConvShape, Isa};
 
 /// 13 MB of transformed weights: with 32 registers of sixteen lanes, 7 to 14 tiles by two vectors, by one the last of
-/// 19 blocks.
+/// 19 blocks. Others have no such tiles, and take the longest row.
 #[test]
 fn winograd_by_tall_tiles() {
     let isa = Isa::best().unwrap();
     let w = noise(304 * 304 * 9, 2);
-    for tiles in 9..=16 {
+    for tiles in if isa == Isa::Avx512 { 9..=15 } else { 15..=15 } {
         let s = ConvShape { iw: 4 * tiles, ..ConvShape::square(1, 304, 4, 304, 3, 1, 1) };
         let x = noise(s.input().plain_len(), 1);
         let options = Options { algorithm: Algorithm::Winograd, ..Options::default() };
@@ -35,5 +35,5 @@ fn winograd_by_tall_tiles() {
 /// More panels than keep a chunk's weights in the second cache.
 #[test]
 fn direct_by_shares_of_panels() {
-    check(&ConvShape::square(1, 64, 6, 144, 3, 1, 1));
+    check(&ConvShape::square(1, 64, 3, 144, 3, 1, 1));
 }
