@@ -67,8 +67,8 @@ def median_seconds(run, seconds):
 
 
 def alternate(turns, rounds):
-    """Every engine of `turns` (name: function that takes a turn and gives seconds) takes that many turns, in each round
-    in another order; gives its seconds, turn by turn."""
+    """Every engine of `turns` (name: function that takes a turn and gives seconds) takes that many turns, each round in
+    an order drawn anew, the same in every run; gives its seconds, turn by turn."""
     names, seconds, draw = list(turns), {name: [] for name in turns}, random.Random(0)
     for _ in range(rounds):
         draw.shuffle(names)

@@ -20,8 +20,8 @@ fn shapes() -> [ConvShape; 8] {
     ]
 }
 
-/// Calls `run` with slices of these lengths, then with each of them one element short: an error that names it and both
-/// lengths, and nothing is written. A workspace may be longer, the others may not.
+/// Calls `run` with slices of these lengths, then with each of them one element shorter or longer: an error that names
+/// it and both lengths, and nothing is written. Only a workspace may be longer.
 fn check_lengths<const N: usize>(
     names: [&str; N],
     lens: [usize; N],
@@ -31,7 +31,7 @@ fn check_lengths<const N: usize>(
     assert_eq!(run(&mut filled(lens)), Ok(()));
     for (i, &name) in names.iter().enumerate() {
         // A plan may need no workspace.
-        let shorter = (lens[i] > 0).then(|| lens[i].wrapping_sub(1));
+        let shorter = lens[i].checked_sub(1);
         let longer = (name != "workspace").then_some(lens[i] + 1);
         for got in shorter.into_iter().chain(longer) {
             let mut bad = lens;

@@ -15,7 +15,7 @@ use products::Task;
 
 /// Blocks of sixteen outputs that a task has at most, so that an image's chunk, once near, serves many outputs. One,
 /// where the second cache holds all inputs ([`LinearShape::inputs_are_near`]): then the first holds the sums, a sixth
-/// less time for 12 images, a ninth for 16 (Granite Rapids).
+/// less time for 12 images, a ninth for 16 (Granite Rapids, tiles of two outputs).
 pub(super) const HEIGHT: usize = 4;
 
 /// Forward: `y = epilogue(W·x)`.

@@ -17,8 +17,8 @@ const AHEAD: usize = 256;
 /// Rows that it walks where the processor's guesses are better ([`Processor::foresees`](crate::processor::Processor)).
 const GUESSED: usize = 4;
 /// How many rows further on in the chunk the rows are that a tile fetches. The next chunk's, a task's rows further on,
-/// took an eighth longer (16 images, Emerald Rapids). Several groups of images fetch the next chunk's nevertheless, for
-/// in this one only the first group could.
+/// took an eighth longer (16 images on two threads of Emerald Rapids, a prototype of these tiles). Several groups of
+/// images fetch the next chunk's nevertheless, for in this one only the first group could.
 const ROWS_AHEAD: usize = 8;
 
 /// Up to [`super::HEIGHT`] blocks of outputs of all images, summed lane by lane.
