@@ -82,15 +82,13 @@ macro_rules! instruction_sets {
             /// which gives the same bits.
             #[inline]
             pub fn dispatch<K: Kernel>(self, k: K) -> K::Output {
-                if !self.is_available() {
-                    return k.run(Portable(()));
-                }
                 match self {
                     $(
                         #[cfg(target_arch = $arch)]
                         // SAFETY: `is_available` has just detected the very features that the shim enables.
-                        Isa::$isa => unsafe { $shim(k) },
+                        Isa::$isa if self.is_available() => unsafe { $shim(k) },
                     )+
+                    // Once, for it is inlined here.
                     _ => k.run(Portable(())),
                 }
             }

@@ -202,9 +202,9 @@ impl Band<'_> {
                 unsafe {
                     let w = w.add(block * self.pass.k * LANES);
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.rows::<S, 4>(s, len, runs, w, &x, &y, step),
-                        3 if S::TILE_VECTORS >= 3 => self.rows::<S, 3>(s, len, runs, w, &x, &y, step),
-                        2 if S::TILE_VECTORS >= 2 => self.rows::<S, 2>(s, len, runs, w, &x, &y, step),
+                        4 if const { S::TILE_VECTORS >= 4 } => self.rows::<S, 4>(s, len, runs, w, &x, &y, step),
+                        3 if const { S::TILE_VECTORS >= 3 } => self.rows::<S, 3>(s, len, runs, w, &x, &y, step),
+                        2 if const { S::TILE_VECTORS >= 2 } => self.rows::<S, 2>(s, len, runs, w, &x, &y, step),
                         _ => self.rows::<S, 1>(s, len, runs, w, &x, &y, step),
                     }
                 }

@@ -54,7 +54,7 @@ impl<const G: usize> Kernel for Grouped<'_, G> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Grouped(block) = self;
-        if !S::UNROLLS {
+        if const { !S::UNROLLS } {
             // SAFETY: whoever made the block has promised it; `Depthwise::run` takes `G` from the pass.
             return unsafe { block.singly::<S, G>(s) };
         }

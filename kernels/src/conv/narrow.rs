@@ -55,14 +55,14 @@ impl Kernel for Narrow<'_> {
                             4 => self.tile::<S, 4>(s, x, y),
                             5 => self.tile::<S, 5>(s, x, y),
                             6 => self.tile::<S, 6>(s, x, y),
-                            7 if S::NARROW_ROWS > 6 => self.tile::<S, 7>(s, x, y),
-                            8 if S::NARROW_ROWS > 6 => self.tile::<S, 8>(s, x, y),
-                            9 if S::NARROW_ROWS > 6 => self.tile::<S, 9>(s, x, y),
-                            10 if S::NARROW_ROWS > 6 => self.tile::<S, 10>(s, x, y),
-                            11 if S::NARROW_ROWS > 6 => self.tile::<S, 11>(s, x, y),
-                            12 if S::NARROW_ROWS > 6 => self.tile::<S, 12>(s, x, y),
-                            13 if S::NARROW_ROWS > 6 => self.tile::<S, 13>(s, x, y),
-                            _ if S::NARROW_ROWS > 6 => self.tile::<S, 14>(s, x, y),
+                            7 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 7>(s, x, y),
+                            8 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 8>(s, x, y),
+                            9 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 9>(s, x, y),
+                            10 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 10>(s, x, y),
+                            11 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 11>(s, x, y),
+                            12 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 12>(s, x, y),
+                            13 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 13>(s, x, y),
+                            _ if const { S::NARROW_ROWS > 6 } => self.tile::<S, 14>(s, x, y),
                             _ => {}
                         }
                     }

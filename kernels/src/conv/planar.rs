@@ -6,6 +6,7 @@
 // Channels and vectors of a tile are clearer as numbers.
 #![allow(clippy::needless_range_loop)]
 
+mod stores;
 mod strips;
 
 use super::band::Finish;
@@ -91,27 +92,23 @@ impl Kernel for Planar<'_> {
         let most = match (pass.by_lanes.is_some(), pass.out_blocks(), self.valid) {
             (true, ..) => VECTORS,
             (_, 1, channels @ 1..=4) => thin::<S>(channels),
-            _ => S::TILE_VECTORS.min(2),
+            _ => wide::<S>(),
         };
         // Beyond its last vector a tensor may end; a copy does not.
         let whole = if pass.copy { cols.div_ceil(LANES) } else { cols / LANES };
+        let rest = (whole * LANES < cols).then_some((whole, 0));
         let mut sums = [[0.0; VECTORS * LANES]; LANES];
         for image in 0..self.images {
             for row in 0..rows {
                 let x = image * self.in_strides.image + row * pass.rows.in_step * self.in_strides.row;
                 let y = image * self.out_strides.image + row * self.out_strides.row;
-                for (start, vectors) in super::tile::parts(whole, whole.div_ceil(most)) {
+                for (start, vectors) in super::tile::parts(whole, whole.div_ceil(most)).chain(rest) {
                     let start = start * LANES;
-                    let pixels = (cols - start).min(vectors * LANES);
+                    let pixels = if vectors == 0 { cols - start } else { (cols - start).min(vectors * LANES) };
                     let (x, y) = (x + start, y + start * self.out_strides.col);
-                    // SAFETY: whoever made the kernel has promised it; the pixels are the band's.
+                    // SAFETY: whoever made the kernel has promised it; the pixels are the band's, and of part of a
+                    // vector no more are read.
                     unsafe { self.pixels(s, x, y, pixels, vectors, &mut sums) };
-                }
-                if whole * LANES < cols {
-                    let (start, pixels) = (whole * LANES, cols - whole * LANES);
-                    let (x, y) = (x + start, y + start * self.out_strides.col);
-                    // SAFETY: as above; no more than these pixels are read.
-                    unsafe { self.pixels(s, x, y, pixels, 0, &mut sums) };
                 }
             }
         }
@@ -133,7 +130,7 @@ impl Planar<'_> {
             }
             // SAFETY: the caller's promise.
             unsafe {
-                match (self.pass.by_lanes.is_some(), vectors) {
+                let left = match (self.pass.by_lanes.is_some(), vectors) {
                     (true, 0) => self.lanes::<S, 1, true>(s, place, sums),
                     (true, 1) => self.lanes::<S, 1, false>(s, place, sums),
                     (true, 2) => self.lanes::<S, 2, false>(s, place, sums),
@@ -144,16 +141,21 @@ impl Planar<'_> {
                     (false, 2) => self.block::<S, 2, false>(s, place, sums),
                     (false, 3) => self.block::<S, 3, false>(s, place, sums),
                     (false, _) => self.block::<S, VECTORS, false>(s, place, sums),
+                };
+                // Here, once for all tiles.
+                match self.pass.out_layout {
+                    Layout::Nchw => self.store_planes(s, place, sums, left..valid),
+                    Layout::Blocked => self.store_pixels(s, place, sums),
                 }
             }
         }
     }
 
-    /// The channels of a block, a few at a time.
+    /// The channels of a block, a few at a time; the sums of which from which on are left to be stored.
     /// # Safety
     /// As [`Planar::pixels`], of the place, whose block is the band's, and `V` vectors or, if `PART`, its pixels.
     #[inline(always)]
-    unsafe fn block<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
+    unsafe fn block<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) -> usize {
         let x = self.x.wrapping_add(place.x);
         let w = self.w.wrapping_add(place.block * self.pass.k * LANES);
         // With 32 registers twelve channels; two times eight rather than twelve and four.
@@ -162,46 +164,47 @@ impl Planar<'_> {
             _ if place.valid > 12 => 8,
             _ => 12,
         };
+        let mut left = 0;
         for (first, channels) in super::tile::parts(place.valid, place.valid.div_ceil(most)) {
             // SAFETY: the caller's promise; weights beyond the last channel are zeros, up to the 16th.
-            unsafe {
+            let is_stored = unsafe {
                 let w = w.add(first);
                 match channels {
                     1 => self.tile::<S, 1, V, PART>(s, x, w, place, first, sums),
-                    2 if V <= thin::<S>(2) => self.tile::<S, 2, V, PART>(s, x, w, place, first, sums),
-                    3 if V <= thin::<S>(3) => self.tile::<S, 3, V, PART>(s, x, w, place, first, sums),
-                    4 if V <= thin::<S>(4) => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
-                    _ if V > S::TILE_VECTORS.min(2) => debug_assert!(false, "{channels} channels by {V} vectors"),
-                    _ if S::TILE_VECTORS == 1 => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
+                    2 if const { V <= thin::<S>(2) } => self.tile::<S, 2, V, PART>(s, x, w, place, first, sums),
+                    3 if const { V <= thin::<S>(3) } => self.tile::<S, 3, V, PART>(s, x, w, place, first, sums),
+                    4 if const { V <= thin::<S>(4) } => self.tile::<S, 4, V, PART>(s, x, w, place, first, sums),
+                    _ if const { V > wide::<S>() } => unreachable!(),
+                    _ if const { S::TILE_VECTORS == 1 } => self.tile::<S, 6, V, PART>(s, x, w, place, first, sums),
                     5..=8 => self.tile::<S, 8, V, PART>(s, x, w, place, first, sums),
                     _ => self.tile::<S, 12, V, PART>(s, x, w, place, first, sums),
                 }
+            };
+            if is_stored {
+                left = first + channels;
             }
         }
-        if self.pass.out_layout == Layout::Blocked {
-            // SAFETY: the caller's promise.
-            unsafe { self.store_pixels(s, place, sums) };
-        }
+        left
     }
 
-    /// Channel by channel, each from its own plane.
+    /// Channel by channel, each from its own plane; as [`Planar::block`].
     /// # Safety
     /// As [`Planar::block`].
     #[inline(always)]
-    unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) {
-        let channel = self.pass.planes.channel;
+    unsafe fn lanes<S: Simd, const V: usize, const PART: bool>(&self, s: S, place: Place, sums: &mut Sums) -> usize {
+        let mut left = 0;
         for lane in 0..self.valid {
-            let x = self.x.wrapping_add(place.x + lane * channel);
+            let x = self.x.wrapping_add(place.x + lane * self.pass.planes.channel);
             // SAFETY: the caller's promise.
-            unsafe { self.tile::<S, 1, V, PART>(s, x, self.w.add(lane), place, lane, sums) };
+            if unsafe { self.tile::<S, 1, V, PART>(s, x, self.w.add(lane), place, lane, sums) } {
+                left = lane + 1;
+            }
         }
-        if self.pass.out_layout == Layout::Blocked {
-            // SAFETY: the caller's promise.
-            unsafe { self.store_pixels(s, place, sums) };
-        }
+        left
     }
 
-    /// `O` channels from `first` of the block on, `V` vectors of pixels.
+    /// `O` channels from `first` of the block on, `V` vectors of pixels. Whether they are stored, else they are left in
+    /// `sums`.
     /// # Safety
     /// As [`Planar::block`], but read from `x` on; at `w` and 16 elements on for each step are weights of `O` lanes.
     #[inline(always)]
@@ -213,7 +216,7 @@ impl Planar<'_> {
         place: Place,
         first: usize,
         sums: &mut Sums,
-    ) {
+    ) -> bool {
         let mut acc = [[s.zero(); V]; O];
         // SAFETY: the caller's promise.
         unsafe {
@@ -231,103 +234,16 @@ impl Planar<'_> {
                 }
             }
             let is_plain = self.finish.shortcut.is_null() && self.finish.pre.is_null();
-            let is_whole = place.pixels > (V - 1) * LANES && first + O <= place.valid;
-            let is_nchw = self.pass.out_layout == Layout::Nchw;
-            if is_nchw && is_plain && is_whole {
+            let stores = self.pass.out_layout == Layout::Nchw && is_plain && first + O <= place.valid;
+            if !stores {
+                put(s, &acc, sums, first);
+            } else if self.finish.streams && self.y.add(place.y).addr().is_multiple_of(Buffer::ALIGN) {
                 // Planes are whole lines; a band's rows need not begin with one.
-                return if self.finish.streams && self.y.add(place.y).addr().is_multiple_of(Buffer::ALIGN) {
-                    self.store_tile::<S, O, V, true>(s, &acc, place, first)
-                } else {
-                    self.store_tile::<S, O, V, false>(s, &acc, place, first)
-                };
+                self.store_tile::<S, O, V, true>(s, &acc, place, first);
+            } else {
+                self.store_tile::<S, O, V, false>(s, &acc, place, first);
             }
-            put(s, &acc, sums, first);
-            if is_nchw {
-                self.store_planes(s, place, sums, first..place.valid.min(first + O));
-            }
-        }
-    }
-
-    /// Bias, PReLU and the stores of a tile whose channels are all there, to their planes.
-    /// # Safety
-    /// As [`Planar`] says of `y` and `finish`; pixels and channels are the band's, and whole lines if `STREAM`.
-    #[inline(always)]
-    unsafe fn store_tile<S: Simd, const O: usize, const V: usize, const STREAM: bool>(
-        &self,
-        s: S,
-        acc: &[[S::V; V]; O],
-        place: Place,
-        first: usize,
-    ) {
-        let (plane, last) = (self.out_strides.block / LANES, place.pixels - (V - 1) * LANES);
-        for o in 0..O {
-            // SAFETY: the caller's promise; if it streams, lines are whole.
-            unsafe {
-                let (bias, slope) = self.finish.parameter(place.block * LANES + first + o);
-                let (bias, slope) = (s.splat(bias), s.splat(slope));
-                let to = self.y.add(place.y + (first + o) * plane);
-                for v in 0..V {
-                    let sum = s.add(acc[o][v], bias);
-                    let sum = s.select(s.gt(sum, s.zero()), sum, s.mul(slope, sum));
-                    if v + 1 < V || last == LANES {
-                        s.put(to.add(v * LANES), sum, STREAM);
-                    } else {
-                        s.store_first(to.add(v * LANES), sum, last);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Stores some channels' pixels to their planes.
-    /// # Safety
-    /// As [`Planar`] says of `y` and `finish`; pixels and channels are the band's.
-    #[inline(always)]
-    unsafe fn store_planes<S: Simd>(&self, s: S, place: Place, sums: &Sums, channels: Range<usize>) {
-        let plane = self.out_strides.block / LANES;
-        let Finish { shortcut, pre, .. } = self.finish;
-        for o in channels {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (bias, slope) = self.finish.parameter(place.block * LANES + o);
-                let (bias, slope) = (s.splat(bias), s.splat(slope));
-                for start in (0..place.pixels).step_by(LANES) {
-                    let n = LANES.min(place.pixels - start);
-                    let at = place.y + o * plane + start;
-                    let mut v = s.add(s.load(sums[o].as_ptr().add(start)), bias);
-                    if !pre.is_null() {
-                        s.store_first(pre.add(at), v, n);
-                    }
-                    if !shortcut.is_null() {
-                        v = s.add(v, s.load_first(shortcut.add(at), n));
-                    }
-                    s.store_first(self.y.add(at), s.select(s.gt(v, s.zero()), v, s.mul(slope, v)), n);
-                }
-            }
-        }
-    }
-
-    /// Stores a block's pixels, 16 lanes each.
-    /// # Safety
-    /// As [`Planar`] says of `y` and `finish`; pixels and block are the band's, the outputs blocked.
-    #[inline(always)]
-    unsafe fn store_pixels<S: Simd>(&self, s: S, place: Place, sums: &Sums) {
-        let valid = s.first(place.valid, 0);
-        // SAFETY: the caller's promise.
-        let parameters = unsafe { self.finish.parameters(s, place.block * LANES) };
-        for start in (0..place.pixels).step_by(LANES) {
-            let mut rows = [s.zero(); LANES];
-            // SAFETY: the caller's promise; a row of sums has room for all vectors.
-            unsafe {
-                for o in 0..place.valid {
-                    rows[o] = s.load(sums[o].as_ptr().add(start));
-                }
-                s.transpose(&mut rows);
-                for i in 0..LANES.min(place.pixels - start) {
-                    let at = place.y + (start + i) * self.out_strides.col;
-                    self.finish.store(s, rows[i], parameters, self.y, at, valid);
-                }
-            }
+            stores
         }
     }
 
@@ -370,13 +286,17 @@ impl Planar<'_> {
     }
 }
 
+/// Vectors of pixels of a tile of many channels.
+const fn wide<S: Simd>() -> usize {
+    if S::TILE_VECTORS < 2 { S::TILE_VECTORS } else { 2 }
+}
+
 /// Vectors of pixels of a tile of one to four channels: enough to hide FMA's latency, as far as registers hold sums.
-#[inline(always)]
-fn thin<S: Simd>(channels: usize) -> usize {
+const fn thin<S: Simd>(channels: usize) -> usize {
     match (channels, S::TILE_VECTORS) {
         (1, _) | (_, VECTORS..) => VECTORS,
         (2, _) => 2,
-        _ => S::TILE_VECTORS.min(2),
+        _ => wide::<S>(),
     }
 }
 

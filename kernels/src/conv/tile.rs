@@ -52,7 +52,7 @@ pub(super) unsafe fn accumulate<S: Simd, const I: usize, const J: usize>(
         // With two steps a turn each load of weights reads every other line, and what the first cache reads ahead for
         // it lies twice as far: a twentieth less time on Granite Rapids, where a panel's weights come from the second
         // cache.
-        while S::UNROLLS && k + 2 <= run.len {
+        while const { S::UNROLLS } && k + 2 <= run.len {
             // SAFETY: the caller's promise; both steps are the run's.
             unsafe {
                 one_step(s, &mut acc, x, step, run, k, w, stream, &ahead);

@@ -134,28 +134,32 @@ impl Kernel for Block<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        if const { S::TILE_VECTORS >= TILE } { self.tiles::<S, TILE>(s) } else { self.tiles::<S, 2>(s) }
+    }
+}
+
+impl Block<'_> {
+    /// All outputs and inputs, up to `T` outputs by `T` vectors at a time.
+    #[inline(always)]
+    fn tiles<S: Simd, const T: usize>(&mut self, s: S) {
         let Range { start: mut first, end: inputs } = self.inputs;
         let end = self.shape.outputs.min((self.block + 1) * LANES);
-        let most = if S::TILE_VECTORS >= TILE { TILE } else { 2 };
         while first < inputs {
             let last = inputs.min((first / INPUTS + 1) * INPUTS);
             let mut output = self.block * LANES;
             while output < end {
-                let height = if end - output >= most { most } else { 1 };
+                let height = if end - output >= T { T } else { 1 };
                 let mut input = first;
                 while input < last {
-                    let width = if last - input >= most * LANES { most } else { 1 };
+                    let width = if last - input >= T * LANES { T } else { 1 };
                     // SAFETY: outputs and inputs of the shape, whose lengths `run`, `step` or `BackwardStep::run` has
                     // checked; no other task has these outputs at these inputs.
                     unsafe {
-                        match (height, width) {
-                            (TILE, TILE) if most == TILE => self.tile::<S, TILE, TILE>(s, output, input),
-                            (TILE, 1) if most == TILE => self.tile::<S, TILE, 1>(s, output, input),
-                            (1, TILE) if most == TILE => self.tile::<S, 1, TILE>(s, output, input),
-                            (2, 2) => self.tile::<S, 2, 2>(s, output, input),
-                            (2, 1) => self.tile::<S, 2, 1>(s, output, input),
-                            (1, 2) => self.tile::<S, 1, 2>(s, output, input),
-                            _ => self.tile::<S, 1, 1>(s, output, input),
+                        match (height > 1, width > 1) {
+                            (true, true) => self.tile::<S, T, T>(s, output, input),
+                            (true, false) => self.tile::<S, T, 1>(s, output, input),
+                            (false, true) => self.tile::<S, 1, T>(s, output, input),
+                            (false, false) => self.tile::<S, 1, 1>(s, output, input),
                         }
                     }
                     input += width * LANES;
@@ -165,9 +169,7 @@ impl Kernel for Block<'_> {
             first = last;
         }
     }
-}
 
-impl Block<'_> {
     /// `I` outputs, `J` vectors of inputs, of which the only one may be cut short by the end of the row.
     ///
     /// # Safety

@@ -62,9 +62,9 @@ impl Chunk<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 match vectors {
-                    4 if S::TILE_VECTORS >= 4 => self.sweep::<S, 4>(s, start),
-                    3 if S::TILE_VECTORS >= 3 => self.sweep::<S, 3>(s, start),
-                    2 if S::TILE_VECTORS >= 2 => self.sweep::<S, 2>(s, start),
+                    4 if const { S::TILE_VECTORS >= 4 } => self.sweep::<S, 4>(s, start),
+                    3 if const { S::TILE_VECTORS >= 3 } => self.sweep::<S, 3>(s, start),
+                    2 if const { S::TILE_VECTORS >= 2 } => self.sweep::<S, 2>(s, start),
                     _ => self.sweep::<S, 1>(s, start),
                 }
             }
@@ -131,7 +131,7 @@ impl Chunk<'_> {
         while tap < taps {
             // SAFETY: the caller's promise.
             unsafe {
-                if S::UNROLLS && (G < 8 || S::TILE_VECTORS > 1) && tap + TAPS <= taps {
+                if const { S::UNROLLS && (G < 8 || S::TILE_VECTORS > 1) } && tap + TAPS <= taps {
                     self.lane_tile::<S, G, TAPS>(s, tap);
                     tap += TAPS;
                 } else {

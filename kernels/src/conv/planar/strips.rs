@@ -36,13 +36,19 @@ impl Planar<'_> {
                     unsafe {
                         match (rows, vectors) {
                             (ROWS, 1) => self.strip::<S, ROWS, 1>(s, lane, place),
-                            (ROWS, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 2>(s, lane, place),
-                            (ROWS, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, 3>(s, lane, place),
-                            (ROWS, _) if S::TILE_VECTORS >= VECTORS => self.strip::<S, ROWS, VECTORS>(s, lane, place),
+                            (ROWS, 2) if const { S::TILE_VECTORS >= VECTORS } => {
+                                self.strip::<S, ROWS, 2>(s, lane, place)
+                            }
+                            (ROWS, 3) if const { S::TILE_VECTORS >= VECTORS } => {
+                                self.strip::<S, ROWS, 3>(s, lane, place)
+                            }
+                            (ROWS, _) if const { S::TILE_VECTORS >= VECTORS } => {
+                                self.strip::<S, ROWS, VECTORS>(s, lane, place)
+                            }
                             (_, 1) => self.strip::<S, 1, 1>(s, lane, place),
-                            (_, 2) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 2>(s, lane, place),
-                            (_, 3) if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, 3>(s, lane, place),
-                            _ if S::TILE_VECTORS >= VECTORS => self.strip::<S, 1, VECTORS>(s, lane, place),
+                            (_, 2) if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, 2>(s, lane, place),
+                            (_, 3) if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, 3>(s, lane, place),
+                            _ if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, VECTORS>(s, lane, place),
                             _ => {}
                         }
                     }

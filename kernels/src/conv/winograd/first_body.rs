@@ -225,9 +225,9 @@ impl Body<'_> {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, &g, products),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, &g, products),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, &g, products),
+                        4 if const { S::TILE_VECTORS >= 4 } => self.panel::<S, 4>(s, &g, products),
+                        3 if const { S::TILE_VECTORS >= 3 } => self.panel::<S, 3>(s, &g, products),
+                        2 if const { S::TILE_VECTORS >= 2 } => self.panel::<S, 2>(s, &g, products),
                         _ => self.panel::<S, 1>(s, &g, products),
                     }
                 }

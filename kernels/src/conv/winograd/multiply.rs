@@ -82,9 +82,9 @@ impl Body<'_> {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, &products, tiles, ROWS),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, &products, tiles, ROWS),
-                        2 if S::TILE_VECTORS >= 2 => {
+                        4 if const { S::TILE_VECTORS >= 4 } => self.panel::<S, 4>(s, &products, tiles, ROWS),
+                        3 if const { S::TILE_VECTORS >= 3 } => self.panel::<S, 3>(s, &products, tiles, ROWS),
+                        2 if const { S::TILE_VECTORS >= 2 } => {
                             self.panel::<S, 2>(s, &products, tiles, if is_tall { TALL } else { ROWS });
                         }
                         // A single chain a tile: six would wait for each other.
@@ -143,7 +143,7 @@ impl Body<'_> {
                         4 => self.rows::<S, 4, J>(s, segments, ahead, p),
                         5 => self.rows::<S, 5, J>(s, segments, ahead, p),
                         6 => self.rows::<S, 6, J>(s, segments, ahead, p),
-                        _ if J > FEW || S::TILE_VECTORS < 4 => {}
+                        _ if const { J > FEW || S::TILE_VECTORS < 4 } => {}
                         7 => self.rows::<S, 7, J>(s, segments, ahead, p),
                         8 => self.rows::<S, 8, J>(s, segments, ahead, p),
                         9 => self.rows::<S, 9, J>(s, segments, ahead, p),

@@ -316,9 +316,9 @@ impl Body<'_> {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match vectors {
-                        4 if S::TILE_VECTORS >= 4 => self.panel::<S, 4>(s, unit, ins.clone(), chunk),
-                        3 if S::TILE_VECTORS >= 3 => self.panel::<S, 3>(s, unit, ins.clone(), chunk),
-                        2 if S::TILE_VECTORS >= 2 => self.panel::<S, 2>(s, unit, ins.clone(), chunk),
+                        4 if const { S::TILE_VECTORS >= 4 } => self.panel::<S, 4>(s, unit, ins.clone(), chunk),
+                        3 if const { S::TILE_VECTORS >= 3 } => self.panel::<S, 3>(s, unit, ins.clone(), chunk),
+                        2 if const { S::TILE_VECTORS >= 2 } => self.panel::<S, 2>(s, unit, ins.clone(), chunk),
                         _ => self.panel::<S, 1>(s, unit, ins.clone(), chunk),
                     }
                 }

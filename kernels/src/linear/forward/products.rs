@@ -174,33 +174,39 @@ impl Task<'_> {
     unsafe fn tile_of<S: Simd>(&mut self, s: S, images: usize, fetched: usize, tile: Tile) {
         // SAFETY: the caller's promise.
         unsafe {
-            match (rows_of_tile::<S>(), images, fetched) {
-                // All images in one tile.
-                (4, 2, 4) => self.tile::<S, 4, 2, 4>(s, tile),
-                (4, 3, 4) => self.tile::<S, 4, 3, 4>(s, tile),
-                (4, 4, 4) => self.tile::<S, 4, 4, 4>(s, tile),
-                (4, 5, 4) => self.tile::<S, 4, 5, 4>(s, tile),
-                (4, 6, 4) => self.tile::<S, 4, 6, 4>(s, tile),
-                // In several tiles: three of seven, and four to six.
-                (4, 3, 2) => self.tile::<S, 4, 3, 2>(s, tile),
-                (4, 4, 2) => self.tile::<S, 4, 4, 2>(s, tile),
-                (4, 5, 2) => self.tile::<S, 4, 5, 2>(s, tile),
-                (4, 6, 2) => self.tile::<S, 4, 6, 2>(s, tile),
-                (4, 3, 1) => self.tile::<S, 4, 3, 1>(s, tile),
-                (4, 4, 1) => self.tile::<S, 4, 4, 1>(s, tile),
-                (4, 5, 1) => self.tile::<S, 4, 5, 1>(s, tile),
-                (4, 6, 1) => self.tile::<S, 4, 6, 1>(s, tile),
-                (4, 3, 0) => self.tile::<S, 4, 3, 0>(s, tile),
-                (4, 4, 0) => self.tile::<S, 4, 4, 0>(s, tile),
-                (4, 5, 0) => self.tile::<S, 4, 5, 0>(s, tile),
-                (4, 6, 0) => self.tile::<S, 4, 6, 0>(s, tile),
-                (2, 2, 2) => self.tile::<S, 2, 2, 2>(s, tile),
-                (2, 3, 2) => self.tile::<S, 2, 3, 2>(s, tile),
-                (2, 2, 1) => self.tile::<S, 2, 2, 1>(s, tile),
-                (2, 3, 1) => self.tile::<S, 2, 3, 1>(s, tile),
-                (2, 2, 0) => self.tile::<S, 2, 2, 0>(s, tile),
-                (2, 3, 0) => self.tile::<S, 2, 3, 0>(s, tile),
-                other => unreachable!("a tile of {other:?}"),
+            if const { rows_of_tile::<S>() == 4 } {
+                match (images, fetched) {
+                    // All images in one tile.
+                    (2, 4) => self.tile::<S, 4, 2, 4>(s, tile),
+                    (3, 4) => self.tile::<S, 4, 3, 4>(s, tile),
+                    (4, 4) => self.tile::<S, 4, 4, 4>(s, tile),
+                    (5, 4) => self.tile::<S, 4, 5, 4>(s, tile),
+                    (6, 4) => self.tile::<S, 4, 6, 4>(s, tile),
+                    // In several tiles: three of seven, and four to six.
+                    (3, 2) => self.tile::<S, 4, 3, 2>(s, tile),
+                    (4, 2) => self.tile::<S, 4, 4, 2>(s, tile),
+                    (5, 2) => self.tile::<S, 4, 5, 2>(s, tile),
+                    (6, 2) => self.tile::<S, 4, 6, 2>(s, tile),
+                    (3, 1) => self.tile::<S, 4, 3, 1>(s, tile),
+                    (4, 1) => self.tile::<S, 4, 4, 1>(s, tile),
+                    (5, 1) => self.tile::<S, 4, 5, 1>(s, tile),
+                    (6, 1) => self.tile::<S, 4, 6, 1>(s, tile),
+                    (3, 0) => self.tile::<S, 4, 3, 0>(s, tile),
+                    (4, 0) => self.tile::<S, 4, 4, 0>(s, tile),
+                    (5, 0) => self.tile::<S, 4, 5, 0>(s, tile),
+                    (6, 0) => self.tile::<S, 4, 6, 0>(s, tile),
+                    other => unreachable!("a tile of four outputs by {other:?}"),
+                }
+            } else {
+                match (images, fetched) {
+                    (2, 2) => self.tile::<S, 2, 2, 2>(s, tile),
+                    (3, 2) => self.tile::<S, 2, 3, 2>(s, tile),
+                    (2, 1) => self.tile::<S, 2, 2, 1>(s, tile),
+                    (3, 1) => self.tile::<S, 2, 3, 1>(s, tile),
+                    (2, 0) => self.tile::<S, 2, 2, 0>(s, tile),
+                    (3, 0) => self.tile::<S, 2, 3, 0>(s, tile),
+                    other => unreachable!("a tile of two outputs by {other:?}"),
+                }
             }
         }
     }
