@@ -56,6 +56,11 @@ impl Direction {
         Direction::PreluBackward,
     ];
 
+    /// Whether it is a pass of a convolution; PReLU's are not.
+    pub fn is_conv(self) -> bool {
+        matches!(self, Direction::Forward | Direction::BackwardData | Direction::BackwardWeights)
+    }
+
     /// The name on the command line and in records.
     pub fn name(self) -> &'static str {
         match self {
@@ -132,6 +137,19 @@ impl Options {
         machine::check_threads(self.threads)?;
         Ok(self.isa.require().map(drop)?)
     }
+
+    /// As [`Options::validate`], and refuses choices that the direction does not have.
+    ///
+    /// # Errors
+    /// [`BenchError::Unserved`] for NCHW but of the forward pass, for an algorithm but of a convolution.
+    pub fn validate_for(&self, direction: Direction) -> Result<(), BenchError> {
+        let unserved = |option| Err(BenchError::Unserved { option, direction });
+        match (self.layout, self.algorithm) {
+            (Layout::Nchw, _) if direction != Direction::Forward => unserved("nchw"),
+            (_, algorithm) if algorithm != Algorithm::Auto && !direction.is_conv() => unserved(algorithm.name()),
+            _ => self.validate(),
+        }
+    }
 }
 
 /// One problem's figures. Serialised it has all of its fields but `failure`, `null` where one does not apply.
@@ -145,6 +163,8 @@ pub struct Record {
     pub direction: Direction,
     /// The name of the algorithm that was asked for; `None` for PReLU.
     pub algorithm: Option<&'static str>,
+    /// Of input and output, `blocked` or `nchw`, as asked for: see [`Options::layout`]. `None` but for the forward pass.
+    pub layout: Option<&'static str>,
     /// The kernel that ran.
     pub kernel: String,
     /// The name of its instruction set.
@@ -181,6 +201,14 @@ pub enum BenchError {
         "unknown direction {0:?}: expected forward, backward-data, backward-weights, prelu-forward or prelu-backward"
     )]
     UnknownDirection(String),
+    /// The direction has no such choice.
+    #[error("{option}: {direction} has no such choice")]
+    Unserved {
+        /// What was asked for.
+        option: &'static str,
+        /// What was to be measured.
+        direction: Direction,
+    },
     /// The time to spend is no time.
     #[error("seconds = {0} is not a number of at least 0 and at most 86400")]
     Seconds(f64),
@@ -237,7 +265,7 @@ pub fn layers() -> Result<Vec<Problem>, ProblemError> {
 /// # Errors
 /// [`BenchError`]. A check that fails is no error: see [`Record::failure`].
 pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result<Record, BenchError> {
-    options.validate()?;
+    options.validate_for(direction)?;
     problem.shape.check()?;
     reserve(&problem.shape)?;
     let measured = machine::pool(options.threads)?.install(|| match direction {
@@ -247,7 +275,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         Direction::PreluForward => prelu::forward(problem.shape.output(), options),
         Direction::PreluBackward => prelu::backward(problem.shape.output(), options),
     })?;
-    let is_conv = matches!(direction, Direction::Forward | Direction::BackwardData | Direction::BackwardWeights);
+    let is_conv = direction.is_conv();
     let gflops = is_conv.then(|| problem.shape.flops() / measured.median_s / 1e9);
     let verdict = measured.verdict.unwrap_or_default();
     Ok(Record {
@@ -255,6 +283,10 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         problem: problem.to_string(),
         direction,
         algorithm: is_conv.then_some(options.algorithm.name()),
+        layout: (direction == Direction::Forward).then_some(match options.layout {
+            Layout::Blocked => "blocked",
+            Layout::Nchw => "nchw",
+        }),
         kernel: measured.kernel,
         isa: options.isa.name(),
         threads: options.threads,

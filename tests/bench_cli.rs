@@ -7,12 +7,13 @@ use std::{
     process::{Command, Output},
 };
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "add_gbytes_per_s",
     "name",
     "problem",
     "direction",
     "algorithm",
+    "layout",
     "kernel",
     "isa",
     "threads",
@@ -72,6 +73,7 @@ fn every_direction_on_every_instruction_set_is_checked_and_recorded() {
             assert_eq!((&r["direction"], &r["isa"], &r["threads"]), (&direction.into(), &isa.name().into(), &2.into()));
             assert_eq!(r["exact"], true, "{isa} {direction}");
             assert!(r["max_rel_err"].as_f64().unwrap() < 1e-5, "{isa} {direction}");
+            assert_eq!(r["layout"].as_str(), (direction == "forward").then_some("blocked"));
             assert!(!r["kernel"].as_str().unwrap().is_empty());
             let median = r["median_s"].as_f64().unwrap();
             assert!(median > 0.0);
@@ -100,6 +102,20 @@ fn without_a_check_nothing_is_said_about_errors() {
     assert!(found[0]["max_rel_err"].is_null() && found[0]["exact"].is_null());
     assert_eq!(found[0]["algorithm"], "direct");
     assert_eq!(found[0]["name"], found[0]["problem"], "without a name the descriptor stands for it");
+}
+
+#[test]
+fn a_layout_is_measured_checked_and_recorded() {
+    // From blocks of 16 channels a vector holds channels, from planes pixels.
+    let args = ["--problem", "g40mb2ic40ih7oc40oh7kh3ph1", "--threads", "2", "--check"];
+    let kernels = ["blocked", "nchw"].map(|layout| {
+        let found = &records(&[&args[..], &["--layout", layout]].concat())[0];
+        assert_eq!((&found["layout"], &found["exact"]), (&layout.into(), &true.into()));
+        found["kernel"].as_str().unwrap().to_owned()
+    });
+    assert!(kernels[0].starts_with("depthwise-") && kernels[1].starts_with("depthwise-"), "{kernels:?}");
+    let text = stdout(&rectify(&[&["bench", "--seconds", "0", "--layout", "nchw"], &args[..]].concat()));
+    assert!(text.lines().next().unwrap().ends_with(", 2 threads, NCHW"), "{text}");
 }
 
 #[test]
@@ -143,6 +159,15 @@ fn wrong_usage_ends_with_2_and_names_the_value() {
     ] {
         let (code, text) = refusal(&["bench", args[0], args[1]]);
         assert!(code == 2 && text.contains(part), "{args:?}: {code} {text}");
+    }
+    for (direction, option, value) in [
+        ("backward-data", "--layout", "nchw"),
+        ("prelu-forward", "--layout", "nchw"),
+        ("prelu-backward", "--algorithm", "direct"),
+    ] {
+        let (code, text) = refusal(&["bench", "--direction", direction, option, value]);
+        let part = format!("{value}: {direction} has no such choice");
+        assert!(code == 2 && text.contains(&part), "{code} {text}");
     }
 }
 
@@ -205,4 +230,11 @@ fn an_audit_is_of_algorithms() {
     assert!(code == 2 && error.contains("--audit: prelu-backward has no algorithms"), "{error}");
     let (code, error) = refusal(&[&small[..], &["--algorithm", "direct"]].concat());
     assert!(code == 2 && error.contains("--algorithm"), "{error}");
+    // Of a single algorithm it cannot fail.
+    let alone = ["--audit", "--problem", "ic32ih4oc16kh1n\"pointwise\"", "--seconds", "0", "--threads", "1"];
+    let out = rectify(&[&["bench"], &alone[..]].concat());
+    let text = stdout(&out);
+    let cells: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+    assert!(out.status.success() && cells.len() == 5 && cells[0] == "pointwise" && cells[3..] == ["-", "-"], "{text}");
+    assert!(cells[1..3].iter().all(|ratio| ratio.parse::<f64>().unwrap() > 0.0), "{text}");
 }

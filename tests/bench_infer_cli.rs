@@ -92,6 +92,28 @@ fn without_a_check_nothing_is_said_about_errors() {
 }
 
 #[test]
+fn a_profile_has_a_line_a_layer_and_their_shares_are_the_whole() {
+    let args = ["--model", "cifar-small", "--batch", "2", "--threads", "2"];
+    let (_, plain) = record(Isa::best().unwrap(), &args);
+    let (_, text) = record(Isa::best().unwrap(), &[&args[..], &["--profile"]].concat());
+    let rows: Vec<Vec<&str>> = text.lines().skip(3).map(|line| line.split_whitespace().collect()).collect();
+    let model = rectify::model::Model::built_in("cifar-small").unwrap();
+    // Dropout does nothing here.
+    let names = model.layers.iter().map(|l| l.name.as_str()).filter(|name| !name.starts_with("drop"));
+    assert!(rows.iter().map(|row| row[0]).eq(names) && plain.lines().count() == 3, "{text}");
+    let number = |cell: &str| cell.parse::<f64>().unwrap();
+    let (sum, shares) =
+        (rows.iter().map(|r| number(r[1])).sum::<f64>(), rows.iter().map(|r| number(r[3])).sum::<f64>());
+    // Shares are rounded to a tenth, times to a thousandth.
+    assert!((shares - 100.0).abs() <= 0.05 * rows.len() as f64 + 1e-9, "{text}");
+    for row in &rows {
+        let slack = 0.05 + 100.0 * 0.0005 * (1.0 + number(row[3]) / 100.0 * rows.len() as f64) / sum;
+        assert!((number(row[1]) / sum * 100.0 - number(row[3])).abs() <= slack + 1e-9, "{row:?} of {sum}: {text}");
+        assert!(row[2] == "ms" && row[4] == "%" && row.len() == 6, "{row:?}");
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_names_the_value() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.toml");

@@ -115,9 +115,22 @@ fn a_data_set_is_fed_and_the_profile_adds_up() {
     for r in &rows[..model.layers.len()] {
         assert!((r[1..7].iter().map(|c| number(c)).sum::<f64>() - number(&r[7])).abs() <= 0.04, "{r:?}");
     }
-    for kind in ["weights", "momentum", "activations", "gradients", "workspace", "packed"] {
+    let mib = |kind: &str| {
         let line = text.lines().rfind(|l| l.starts_with(kind)).unwrap_or_else(|| panic!("no {kind}: {text}"));
-        assert!(number(line.split_whitespace().nth(1).unwrap()) >= 0.0);
+        number(line.split_whitespace().nth(1).unwrap())
+    };
+    // Rounded to a tenth.
+    let near = |got: f64, floats: usize| (got - (4 * floats) as f64 / f64::from(1 << 20)).abs() < 0.0501;
+    let parameters = rectify::nn::Parameters::initial(&model, 1).unwrap();
+    let parameters: usize = parameters.iter().map(|p| p.value.len()).sum();
+    assert!(near(mib("weights"), parameters) && near(mib("momentum"), parameters), "{parameters}: {text}");
+    // At least every layer's output but dropout's, of 30 images.
+    let kept = 30 * (32 * 32 * 32 + 2 * 64 * 16 * 16 + 2 * 128 * 8 * 8);
+    assert!(mib("activations") > (4 * kept) as f64 / f64::from(1 << 20), "{text}");
+    assert!(["gradients", "workspace", "packed"].into_iter().all(|kind| mib(kind) > 0.0), "{text}");
+    if cfg!(target_os = "linux") {
+        let kinds = ["weights", "momentum", "activations", "gradients", "workspace", "packed"];
+        assert!(kinds.into_iter().map(mib).sum::<f64>() <= mib("peak") + 0.4, "{text}");
     }
     let (plain, text) = record(Isa::best().unwrap(), &args);
     assert!(plain["data"].is_null() && plain["wait_share"].is_null() && !text.contains("momentum"), "{text}");

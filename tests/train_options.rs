@@ -75,6 +75,56 @@ fn steps_are_those_of_the_weights_and_the_order_that_are_asked_for() {
     }
 }
 
+/// A run with hyper-parameters of the command line is the run of a model that says them, bit for bit, and each of them
+/// changes it.
+#[test]
+fn hyper_parameters_are_those_of_the_command_line() {
+    let home = tempfile::tempdir().unwrap();
+    let dataset = data::load("shapes", 9).unwrap();
+    let normalise = Normalise::of(&dataset.train).unwrap();
+    let epoch = rectify::data::Epoch { seed: 9, number: 0 };
+    let order = epoch.order(dataset.train.len() as u32);
+    let (mut pixels, mut labels) = (vec![0.0; 20 * dataset.train.image_len()], vec![0; 20]);
+    let mut ends = Vec::new();
+    for (number, said) in [
+        ["0.9", "0.001", "he", "0"],
+        ["0.5", "0.001", "he", "0"],
+        ["0.9", "0.25", "he", "0"],
+        ["0.9", "0.001", "xavier", "0"],
+        ["0.9", "0.001", "he", "3"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [momentum, weight_decay, init, crop] = said;
+        let hyper = ["--momentum", momentum, "--weight-decay", weight_decay, "--init", init, "--crop", crop];
+        let plain = ["--seed", "9", "--steps", "3", "--schedule", "constant", "--lr", "0.01", "--flip", "false"];
+        let end = success(&home.path().join(number.to_string()), &[&plain[..], &hyper].concat());
+
+        let mut model = Model::built_in("shapes-small").unwrap();
+        model.training.momentum = momentum.parse().unwrap();
+        model.training.weight_decay = weight_decay.parse().unwrap();
+        model.training.init = init.parse().unwrap();
+        model.training.lr = 0.01;
+        (model.training.crop, model.training.flip) = (crop.parse().unwrap(), false);
+        let mut stepper = Stepper::new(&model, Isa::best().unwrap(), 20, 9).unwrap();
+        for chosen in order.chunks(20).take(3) {
+            let varied = Some((model.training.augment(), epoch));
+            data::batch(&dataset.train, chosen, &normalise, varied, &mut pixels, &mut labels).unwrap();
+            stepper.step(&pixels, &labels).unwrap();
+        }
+        for (got, want) in end.parameters.iter().zip(stepper.parameters().iter()) {
+            assert!(bits(&got.value).eq(bits(&want.value)), "{said:?}: {}", got.name);
+        }
+        ends.push(bits(&end.parameters[0].value).collect::<Vec<_>>());
+    }
+    assert!(ends[1..].iter().all(|end| end != &ends[0]), "an option that changes nothing");
+}
+
+fn bits(values: &[f32]) -> impl Iterator<Item = u32> {
+    values.iter().map(|v| v.to_bits())
+}
+
 /// The factor is part of a run: slopes of factor 0 stay, in a run that goes on, too; 1 is as if nothing was said.
 #[test]
 fn slopes_learn_at_a_rate_of_their_own() {

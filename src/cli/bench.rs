@@ -24,7 +24,8 @@ pub struct Args {
     /// auto, direct, winograd or winograd-accurate
     #[arg(long, default_value_t = Algorithm::Auto)]
     pub algorithm: Algorithm,
-    /// Of input and output of the forward pass: blocked, as between layers, or nchw, with the conversions timed
+    /// Of input and output of the forward pass, which alone has the choice: blocked, as between layers, or nchw, with the
+    /// conversions timed
     ///
     /// A first layer (at most four channels) reads NCHW in either case.
     #[arg(long, default_value = "blocked", value_parser = parse_layout)]
@@ -59,7 +60,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
     let table = Table::new(&problems, &args);
     let threads = if options.threads == 1 { "thread" } else { "threads" };
-    say(format_args!("{}, {}, {} {threads}", args.direction, options.isa, options.threads))?;
+    let layout = if options.layout == Layout::Nchw { ", NCHW" } else { "" };
+    say(format_args!("{}, {}, {} {threads}{layout}", args.direction, options.isa, options.threads))?;
     say(table.header())?;
     let mut failed = Vec::new();
     for problem in &problems {
@@ -93,7 +95,7 @@ const AUDIT: f64 = 1.1;
 
 /// Times every algorithm on every problem.
 fn audit(problems: &[Problem], direction: Direction, options: &Options) -> Result<(), Failure> {
-    if matches!(direction, Direction::PreluForward | Direction::PreluBackward) {
+    if !direction.is_conv() {
         return Err(Failure::usage(format_args!("--audit: {direction} has no algorithms to choose from")));
     }
     let width = problems.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).max("problem".len());
@@ -144,7 +146,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
     options.threads = args.threads.unwrap_or(options.threads);
     (options.algorithm, options.seconds, options.check) = (args.algorithm, args.seconds, args.check);
     options.layout = args.layout;
-    options.validate().map_err(failure)?;
+    options.validate_for(args.direction).map_err(failure)?;
     Ok(options)
 }
 
@@ -168,7 +170,9 @@ fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
 /// What the user may mend on the command line is wrong usage.
 pub(super) fn failure(e: BenchError) -> Failure {
     match e {
-        BenchError::Seconds(_) | BenchError::Threads { .. } | BenchError::Hyper(_) => Failure::usage(e),
+        BenchError::Seconds(_) | BenchError::Threads { .. } | BenchError::Hyper(_) | BenchError::Unserved { .. } => {
+            Failure::usage(e)
+        }
         _ => Failure::failed(e),
     }
 }
@@ -191,8 +195,7 @@ struct Table {
 impl Table {
     fn new(problems: &[Problem], args: &Args) -> Table {
         let names = problems.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).max("problem".len());
-        let is_prelu = matches!(args.direction, Direction::PreluForward | Direction::PreluBackward);
-        Table { names, is_prelu, check: args.check }
+        Table { names, is_prelu: !args.direction.is_conv(), check: args.check }
     }
 
     fn header(&self) -> String {

@@ -53,8 +53,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (ms, error) = (r.s_per_batch * 1e3, error(r.max_rel_err.map_or("-".into(), |e| format!("{e:.1e}"))));
     say(format_args!("{:>6} {ms:>10.3} {:>10.2} {:>9.1}{error}", r.batch, r.images_per_s, r.gflops))?;
     let width = r.profile.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0);
+    // Of the mean pass, whose layers these are: the figure above is of the median one.
+    let whole: f64 = r.profile.iter().map(|l| l.seconds).sum();
     for l in &r.profile {
-        let share = 100.0 * l.seconds / r.s_per_batch;
+        let share = 100.0 * l.seconds / whole;
         say(format_args!("{:<width$} {:>10.3} ms {share:>5.1} %  {}", l.layer, l.seconds * 1e3, l.kernel))?;
     }
     if let Some(json) = &mut json {
