@@ -202,7 +202,7 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`], naming the file.
     pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
-        let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+        let bytes = file::read(path)?;
         Checkpoint::from_bytes(&bytes)
             .map_err(|e| CheckpointError::In { path: path.display().to_string(), source: Box::new(e) })
     }
@@ -214,7 +214,7 @@ impl Checkpoint {
 /// # Errors
 /// [`CheckpointError`], naming the file and the tensor that is missing, has another shape, or is none of the model's.
 pub fn load_parameters(model: &Model, path: &Path) -> Result<Parameters, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+    let bytes = file::read(path)?;
     parameters_from(model, &bytes)
         .map_err(|e| CheckpointError::In { path: path.display().to_string(), source: Box::new(e) })
 }

@@ -42,7 +42,12 @@ impl Draft {
     fn new(path: &Path) -> io::Result<Draft> {
         check_place(path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new().prefix(".rectify-").tempfile_in(folder).map_err(of_system)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".rectify-");
+        // What files have that are not temporary; the system takes from it what the user's mask says.
+        #[cfg(unix)]
+        builder.permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(of_system)?;
         Ok(Draft { path: path.to_owned(), file })
     }
 
@@ -50,7 +55,6 @@ impl Draft {
     fn finish(self) -> io::Result<()> {
         let Draft { path, file } = self;
         file.as_file().sync_all()?;
-        readable(file.as_file())?;
         file.persist(path).map(drop).map_err(|e| e.error)
     }
 }
@@ -66,16 +70,13 @@ fn of_system(e: io::Error) -> io::Error {
     io::Error::new(e.kind(), text.split(" at path ").next().unwrap_or(&text).to_owned())
 }
 
-/// Gives a temporary file the permissions that files usually have.
-#[cfg(unix)]
-fn readable(file: &fs::File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &fs::File) -> io::Result<()> {
-    Ok(())
+/// Reads a whole regular file. What is none is refused unopened: a pipe would never end, nor would a device.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let get = || match fs::metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("is not a regular file")),
+    };
+    get().map_err(FileError::at(path))
 }
 
 /// Replaces a file by these bytes, through a temporary file in the same directory: whoever looks sees the old content
@@ -173,5 +174,16 @@ mod tests {
         assert!(JsonFile::create(&link).is_err());
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn files_have_the_permissions_that_files_have() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        fs::File::create(folder.path().join("usual")).unwrap();
+        write(&folder.path().join("ours"), b"x").unwrap();
+        assert_eq!(mode("ours"), mode("usual"));
     }
 }

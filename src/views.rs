@@ -97,6 +97,12 @@ pub enum ViewError {
         /// What it takes.
         channels: usize,
     },
+    /// The net takes grey images, the picture has colours.
+    #[error("model {model:?} takes grey images, but a picture has colours")]
+    Colour {
+        /// Name of the model.
+        model: String,
+    },
     /// A scaled image is smaller than a window.
     #[error("an image of {h}×{w} pixels is smaller than the window, {}×{}: the scale is too small", window.0, window.1)]
     Small {
@@ -181,6 +187,9 @@ impl Tester {
         let [c, h, w] = self.model.input;
         if picture.h < h || picture.w < w {
             return Err(ViewError::Small { h: picture.h, w: picture.w, window: (h, w) });
+        }
+        if c == 1 && !picture.grey {
+            return Err(ViewError::Colour { model: self.model.name.clone() });
         }
         let mut mean = vec![0.0; self.model.classes()];
         let cost = match &mut self.sees {

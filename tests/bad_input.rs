@@ -139,7 +139,12 @@ fn models_in_toml() {
         ("kernel = 4", "kernel = 17", 2, "line 13: layer \"pool\": kh = 17"),
         ("kernel = 4", "kernel = 4\npadding = 4", 2, "line 13: layer \"pool\": pad_top = 4"),
         ("stride = 2", "stride = 0", 2, "line 5: layer \"conv\": stride_h = 0"),
-        ("padding = 1", "padding = 9223372036854775807", 2, "line 5: layer \"conv\": kh overflows: 32 + 92233720368"),
+        (
+            "padding = 1",
+            "padding = 9223372036854775807",
+            2,
+            "line 5: layer \"conv\": padded height overflows: 92233720368",
+        ),
         ("padding = 1", "padding = 1000000000", 2, "line 5: layer \"conv\": input length overflows"),
         ("channels = 4", "channels = 9223372036854775807", 2, "line 5: layer \"conv\": output length overflows"),
         ("outputs = 12", "outputs = 9223372036854775807", 2, "line 17: layer \"fc\": tensor length overflows"),

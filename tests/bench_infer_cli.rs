@@ -25,6 +25,24 @@ type = "linear"
 outputs = 3
 "#;
 
+/// Large images of which the first layer leaves little.
+const MANY: &str = r#"name = "many"
+input = [3, 4096, 4096]
+[[layer]]
+name = "conv"
+type = "conv"
+channels = 4
+kernel = 7
+stride = 16
+[[layer]]
+name = "pool"
+type = "global-max-pool"
+[[layer]]
+name = "fc"
+type = "linear"
+outputs = 12
+"#;
+
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rectify"));
     command.arg("bench-infer").args(args);
@@ -147,7 +165,11 @@ fn failures_end_with_1_and_leave_no_file() {
     std::fs::write(&wide, TINY.replace("channels = 5", "channels = 100000000000000")).unwrap();
     // Scores that overflow to infinity have no error.
     std::fs::write(&steep, TINY.replace("\"prelu\"", "\"prelu\"\nslope = -3e38")).unwrap();
+    // A net that itself needs little, for its images pass one by one, and whose images need more than there is.
+    let many = in_folder("many.toml");
+    std::fs::write(&many, MANY).unwrap();
     for (args, part) in [
+        (vec!["--model", &many, "--batch", "65536", "--json", &json], "MiB, more than there is"),
         (vec!["--model", &in_folder("none.toml")], "none.toml"),
         (vec!["--model", "shapes-small", "--json", &in_folder("none/out.json")], "none/out.json"),
         (vec!["--model", "shapes-small", "--json", folder.path().to_str().unwrap()], "regular file"),
@@ -156,7 +178,7 @@ fn failures_end_with_1_and_leave_no_file() {
         let (code, text) = refusal(&args);
         assert!(code == 1 && text.contains(part), "{args:?}: {code} {text}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "the models alone");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "the models alone");
     let (code, text) = refusal(&["--model", &steep, "--check", "--seconds", "0"]);
     assert!(code == 1 && text.contains("of the largest"), "{code} {text}");
 }

@@ -273,3 +273,40 @@ fn a_file_that_cannot_be_read_is_named() {
         assert!(!run.exists());
     }
 }
+
+/// Options that would change nothing are refused.
+#[test]
+fn what_is_for_photos_alone_is_refused_elsewhere() {
+    let home = tempfile::tempdir().unwrap();
+    let (data, run) = (home.path().join("set"), home.path().join("run"));
+    images(&data);
+    let (data, run) = (data.to_str().unwrap(), run.to_str().unwrap());
+    let checkpoint = format!("{run}/checkpoint.safetensors");
+    // Three images: an epoch is a step.
+    success(&["train", "--data", data, "--batch", "2", "--steps", "3", "--out", run]);
+    let other = home.path().join("other");
+    let train = ["train", "--data", data, "--out", other.to_str().unwrap()];
+    let eval = ["eval", "--checkpoint", &checkpoint, "--data", data, "--skip-broken"];
+    let resume = ["train", "--resume", &checkpoint, "--data", data, "--epochs", "2"];
+    for (args, part) in [
+        ([&train[..], &["--colour", "0.1"]].concat(), "colour 0.1: it alters photos"),
+        ([&train[..], &["--skip-broken"]].concat(), "--skip-broken is for photos"),
+        ([&train[..], &["--scale", "10,30"]].concat(), "scale 10,30: the 32×32 pixels that model \"shapes-small\""),
+        (eval.to_vec(), "--skip-broken is for photos"),
+        (resume.to_vec(), "--epochs 2: 3 epochs and 0 steps are done already"),
+    ] {
+        let (code, text) = refusal(&args);
+        assert!(code == 2 && text.contains(part), "{args:?}: {code} {text}");
+    }
+    assert!(!other.exists());
+}
+
+/// A device would never end.
+#[cfg(unix)]
+#[test]
+fn checkpoints_are_regular_files() {
+    let (code, text) = refusal(&["eval", "--checkpoint", "/dev/zero", "--data", "shapes"]);
+    assert!(code == 1 && text.contains("/dev/zero: is not a regular file"), "{code} {text}");
+    let (code, text) = refusal(&["train", "--weights", "/dev/zero"]);
+    assert!(code == 1 && text.contains("/dev/zero: is not a regular file"), "{code} {text}");
+}

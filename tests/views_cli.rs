@@ -205,7 +205,7 @@ fn photos_are_trained_on_at_random_scales_and_a_run_goes_on_where_it_stopped() {
     refuse(&train("e", &["--crop", "2"]), 2, "--crop 2: photos of scale 22,30 are cut at a random place already");
     let mut wrong = train("e", &["--skip-broken"]);
     wrong[10] = "19,30".into();
-    refuse(&wrong, 1, "scale = 19 to 19: it must be rising, and at least the crop's 20");
+    refuse(&wrong, 2, "scale 19,30: the 20×20 pixels that model");
     for text in ["22", "22,30,40", "a,b", "22,-1"] {
         wrong[10] = text.into();
         refuse(&wrong, 2, "expected two lengths");

@@ -110,7 +110,7 @@ pub struct Options {
     pub blocking: Option<Blocking>,
 }
 
-/// How a convolution's input lies in memory.
+/// How an input or output of a convolution lies in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// nChw16c ([`crate::Dims`]), as between layers.

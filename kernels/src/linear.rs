@@ -32,6 +32,9 @@ use rayon::prelude::*;
 const STRIDE: usize = CHUNK + LANES;
 
 /// A fully connected layer from blocked `n × c × h × w` to blocked `n × outputs × 1 × 1`.
+///
+/// # Panics
+/// Its methods but [`LinearShape::check`] may panic, or wrap round, where that refuses the shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinearShape {
     /// Images.

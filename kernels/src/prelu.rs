@@ -19,8 +19,8 @@ use crate::task::{pixels, pixels_mut, plane_len, units};
 use crate::{Dims, Error, Isa, Kernel, LANES, Simd, blocks};
 use rayon::prelude::*;
 
-/// Accumulators of a channel within an image, a constant of the format.
-pub const ACCUMULATORS: usize = 4;
+#[doc(inline)]
+pub use crate::reference::prelu::ACCUMULATORS;
 
 /// Sums that backward keeps of each channel and image: of the slopes and of the biases.
 const SUMS: usize = 2;
@@ -129,6 +129,9 @@ pub fn forward_in_place(isa: Isa, dims: Dims, x: &mut [f32], slopes: &[f32]) -> 
 }
 
 /// Elements of the workspace of [`backward`] and [`bias_gradient`].
+///
+/// # Panics
+/// It may, or wrap round, where [`Dims::check`] refuses the dimensions.
 pub fn workspace_len(dims: Dims) -> usize {
     dims.n * blocks(dims.c) * SUMS * LANES
 }

@@ -167,18 +167,21 @@ impl ConvShape {
             let (what, value) = if self.kh > self.kw { ("kh", self.kh) } else { ("kw", self.kw) };
             return Err(Error::Shape { what, value, why: "makes a kernel of more than 1048576 taps" });
         }
-        for (what, i, before, after, k, d) in [
-            ("kh", self.ih, self.pad_top, self.pad_bottom, self.kh, self.dilation_h),
-            ("kw", self.iw, self.pad_left, self.pad_right, self.kw, self.dilation_w),
+        for (what, padded, i, before, after, k, d) in [
+            ("kh", "padded height", self.ih, self.pad_top, self.pad_bottom, self.kh, self.dilation_h),
+            ("kw", "padded width", self.iw, self.pad_left, self.pad_right, self.kw, self.dilation_w),
         ] {
-            let padded = i.checked_add(before).and_then(|x| x.checked_add(after)).filter(|&x| x <= MOST);
+            let sum = i.checked_add(before).and_then(|x| x.checked_add(after)).filter(|&x| x <= MOST);
             let extent = (k - 1).checked_mul(d).and_then(|x| x.checked_add(1));
-            match (padded, extent) {
+            match (sum, extent) {
                 (Some(p), Some(e)) if e <= p => {}
                 (Some(_), Some(_)) => {
                     return Err(Error::Shape { what, value: k, why: "with its dilation exceeds the padded image" });
                 }
-                _ => return Err(Error::Overflow { what, detail: format!("{i} + {before} + {after}, {k} × {d}") }),
+                (None, _) => {
+                    return Err(Error::Overflow { what: padded, detail: format!("{before} + {i} + {after}") });
+                }
+                (_, None) => return Err(Error::Overflow { what, detail: format!("{k} × {d}") }),
             }
         }
         product("input length", &[self.n, blocks(self.ic) + 1, LANES, self.padded_h(), self.padded_w()])?;

@@ -10,6 +10,12 @@ pub(crate) fn counted(threads: usize) -> usize {
     threads.clamp(1, 1 << 16)
 }
 
+/// Elements of a workspace for that many threads: what they share, and what each needs. As many as there can be where
+/// it would be more: no slice is that long.
+pub(crate) fn workspace_len(shared: usize, threads: usize, each: usize) -> usize {
+    counted(threads).saturating_mul(each).saturating_add(shared)
+}
+
 /// How many units of `len` elements make a task.
 pub(crate) fn units(len: usize) -> usize {
     (ELEMENTS / len.max(1)).max(1)

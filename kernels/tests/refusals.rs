@@ -125,3 +125,55 @@ fn instruction_sets_that_the_processor_lacks() {
         assert_eq!(linear::BackwardStep::new(isa, &line).map(drop), refused);
     }
 }
+
+/// Shapes that [`ConvShape::check`] lets pass, near its bounds: nothing wraps round, and no plan takes long.
+#[test]
+fn shapes_near_the_bounds_are_planned_at_once_and_need_no_less_for_more_threads() {
+    let square = ConvShape::square;
+    let far = 1 << 23;
+    let dilated =
+        ConvShape { dilation_h: far, dilation_w: far, pad_top: far, pad_left: far, ..square(256, 16, 1, 16, 2, 1, 0) };
+    let wide = ConvShape { groups: 1 << 34, ..square(1, 1 << 34, 1, 1 << 34, 1, 1, 0) };
+    let tall = ConvShape { ih: 1 << 20, kh: 1 << 20, stride_h: 1 << 16, ..square(1, 1, 1, 1, 1, 1, 0) };
+    let options = Options { algorithm: Algorithm::Direct, ..Options::default() };
+    for s in [dilated, tall] {
+        assert_eq!(s.check(), Ok(()), "{s:?}");
+        let forward = Forward::new(Isa::Portable, &s, &options).unwrap();
+        let data = BackwardData::new(Isa::Portable, &s, &options).unwrap();
+        let lens = |threads| [forward.workspace_len(threads), data.workspace_len(threads)];
+        for [fewer, more] in [[1, 2], [2, 86], [86, 1 << 16]] {
+            assert!(lens(fewer).iter().zip(lens(more)).all(|(&few, many)| few <= many), "{s:?}: {fewer} and {more}");
+        }
+    }
+    assert_eq!(wide.check(), Ok(()));
+    assert_eq!(Algorithm::Auto.variant_from(&wide, Layout::Nchw), Ok(None));
+    let s = LinearShape { n: 1 << 46, c: 1, h: 1, w: 1, outputs: 1 };
+    let (forward, data) = (linear::Forward::new(Isa::Portable, &s), linear::BackwardData::new(Isa::Portable, &s));
+    let (forward, data) = (forward.unwrap(), data.unwrap());
+    let weights = linear::BackwardWeights::new(Isa::Portable, &s).unwrap();
+    let step = linear::BackwardStep::new(Isa::Portable, &s).unwrap();
+    let lens = |t| [forward.workspace_len(t), data.workspace_len(t), weights.workspace_len(t), step.workspace_len(t)];
+    assert!(lens(1).iter().zip(lens(256)).all(|(&one, many)| one <= many && one >= 1 << 46));
+}
+
+/// The oracles refuse what the kernels refuse, by its own name.
+#[test]
+fn references_refuse_bad_shapes_and_lengths() {
+    use rectify_kernels::{Dims, reference};
+    let s = ConvShape::square(1, usize::MAX, 1, 1, 1, 1, 0);
+    assert!(matches!(reference::conv::forward::<f32>(&s, &[], &[]), Err(Error::Overflow { .. } | Error::Shape { .. })));
+    let found = reference::loss::softmax_cross_entropy::<f32>(1 << 63, &[], &[0, 0]).unwrap_err();
+    assert!(matches!(found, Error::Overflow { what: "logits length", .. }), "{found}");
+    let d = Dims { n: 1, c: 2, h: 1, w: 3 };
+    let found = reference::prelu::backward::<f32>(&d, &[0.0; 5], &[0.25; 2], &[0.0; 6]).unwrap_err();
+    assert_eq!(found, Error::Length { what: "pre", got: 5, want: 6 });
+    for (padded, s) in [
+        ("padded height", ConvShape { pad_top: usize::MAX, ..ConvShape::square(1, 1, 5, 1, 3, 1, 0) }),
+        ("padded width", ConvShape { pad_right: 1 << 63, ..ConvShape::square(1, 1, 5, 1, 3, 1, 0) }),
+    ] {
+        match s.check() {
+            Err(Error::Overflow { what, .. }) => assert_eq!(what, padded),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use super::{BenchError, machine, timing};
 use crate::hyper::require;
 use crate::init::Init;
+use crate::memory;
 use crate::model::Model;
 use crate::nn::{LayerTime, Mode, Net, NetError, Parameters, Role, reference};
 use crate::rng::{self, Rng};
@@ -147,6 +148,7 @@ fn measure(model: &Model, options: &InferOptions) -> Result<Found, BenchError> {
     net.load(&parameters)?;
     let mut rng = Rng::new(0, rng::BENCH);
     let image_len: usize = model.input.iter().product();
+    memory::reserve([batch.saturating_mul(image_len)])?;
     let pixels: Vec<f32> = (0..batch * image_len).map(|_| rng.normal()).collect();
     let mut scores = vec![0.0; net.output().plain_len()];
     let mut once = || -> Result<f64, BenchError> {

@@ -3,7 +3,7 @@
 use super::bench::failure;
 use super::data::open;
 use super::train::{fitted, model_failure};
-use super::{Failure, say};
+use super::{Failure, say, with_threads};
 use rectify::bench::{self, Options, TrainOptions, TrainProfile, TrainRecord};
 use rectify::file::JsonFile;
 use rectify::model::Model;
@@ -55,7 +55,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     options.validate().map_err(failure)?;
     let mut json = args.json.as_deref().map(JsonFile::create).transpose().map_err(Failure::failed)?;
-    let data = args.data.as_deref().map(|data| open(data, args.seed, &model, false)).transpose()?;
+    let open = |data| with_threads(Some(options.threads), || open(data, args.seed, &model, false));
+    let data = args.data.as_deref().map(open).transpose()?;
     let model = match &data {
         Some(data) if Model::is_built_in(&args.model) => fitted(&model, data)?,
         _ => model,

@@ -29,10 +29,21 @@ pub fn told_of_skipped(skipped: &[DataError]) -> Result<(), Failure> {
 /// An image folder's photos one by one if the net's training scales them, cut to the net's input; any other set in
 /// memory.
 pub fn open(data: &str, seed: u64, model: &Model, skip_broken: bool) -> Result<Dataset, Failure> {
-    let Some([shorter, _]) = model.training.scale.filter(|_| is_folder(data)) else {
+    let Some([shorter, longer]) = model.training.scale.filter(|_| is_folder(data)) else {
+        if skip_broken {
+            return Err(Failure::usage(format_args!(
+                "{data}: --skip-broken is for photos that are read one by one, as --scale or --views do"
+            )));
+        }
         return data::load(data, seed).map_err(Failure::failed);
     };
     let [c, h, w] = model.input;
+    if (shorter as usize) < h.max(w) {
+        return Err(Failure::usage(format_args!(
+            "scale {shorter},{longer}: the {h}×{w} pixels that model {:?} takes are cut out of photos of that length",
+            model.name
+        )));
+    }
     if c != 3 {
         return Err(Failure::failed(format_args!("model {:?} takes {c} channels, but photos have 3", model.name)));
     }

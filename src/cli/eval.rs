@@ -21,7 +21,7 @@ pub struct Args {
     /// The checkpoint; with --views it may be given several times
     #[arg(long, value_name = "FILE", required = true)]
     checkpoint: Vec<PathBuf>,
-    /// `shapes`, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test/CLASS/*.jpg|png, or IDX
+    /// `shapes`, or a directory: CIFAR-10 or CIFAR-100 in binary, train|test|val/CLASS/*.jpg|jpeg|png, or IDX
     #[arg(long, value_name = "shapes|PATH", default_value = "shapes")]
     data: String,
     /// What is seen of an image: single, ten, maps or dense; may be given several times

@@ -44,10 +44,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let layers = with_threads(args.threads, || study::study(&model, init, isa, options).map_err(Failure::failed))?;
         curves.push((init.to_string(), layers));
     }
-    if let Some(path) = &args.svg {
-        let svg = study::draw(&model.name, &curves).map_err(Failure::failed)?;
-        file::write(path, svg.as_bytes()).map_err(Failure::failed)?;
-    }
     say(format_args!("{}: root mean squares of {} draws of {} images", model.name, args.draws, args.batch))?;
     for (init, layers) in &curves {
         let width = layers.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0).max(5).max(init.len());
@@ -60,6 +56,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let row = all.map(|v| format!(" {v:>10.2e}")).concat();
             say(format_args!("{:<width$}{row}", l.layer))?;
         }
+    }
+    if let Some(path) = &args.svg {
+        let svg = study::draw(&model.name, &curves).map_err(Failure::failed)?;
+        file::write(path, svg.as_bytes()).map_err(Failure::failed)?;
     }
     Ok(())
 }

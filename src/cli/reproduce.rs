@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(value_enum)]
     name: Name,
     /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary,
-    /// train|test/CLASS/*.jpg|png, or IDX; cost needs none
+    /// train|test|val/CLASS/*.jpg|jpeg|png, or IDX; cost needs none
     #[arg(long, value_name = "shapes|PATH")]
     data: Option<String>,
     /// Folder of all studies

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE.toml", conflicts_with = "resume")]
     model: Option<String>,
     /// `shapes`, which the program draws itself, or a directory: CIFAR-10 or CIFAR-100 in binary,
-    /// train|test/CLASS/*.jpg|png, or IDX [default: shapes]
+    /// train|test|val/CLASS/*.jpg|jpeg|png, or IDX [default: shapes]
     #[arg(long, value_name = "shapes|PATH")]
     data: Option<String>,
     /// Passes through the training images
@@ -68,10 +68,10 @@ pub struct Args {
     /// random place; the folder's images are then read one by one, each of its own size
     #[arg(long, conflicts_with = "resume", value_name = "FROM,TO", value_parser = scale)]
     scale: Option<[u32; 2]>,
-    /// Alter the colours of photos along their principal components by this deviation, such as 0.1
+    /// With --scale: alter the colours of photos along their principal components by this deviation, such as 0.1
     #[arg(long, conflicts_with = "resume", value_name = "X", allow_hyphen_values = true)]
     colour: Option<f32>,
-    /// Leave out photos that cannot be decoded, rather than end with the first
+    /// With --scale: leave out photos that cannot be decoded, rather than end with the first
     #[arg(long)]
     skip_broken: bool,
     /// Take the images in another random order each epoch, not in that of the data set (true or false)
@@ -87,7 +87,8 @@ pub struct Args {
     /// --resume the checkpoint's folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Writes a line of JSON for each step of this run: its number, learning rate, loss and accuracy
+    /// Writes a line of JSON for each step of this run, in place of what the file held: its number, learning rate, loss
+    /// and accuracy
     #[arg(long, value_name = "FILE")]
     step_log: Option<PathBuf>,
     /// Go on from this checkpoint, with its model and its hyper-parameters
@@ -100,10 +101,10 @@ fn scale(text: &str) -> Result<[u32; 2], String> {
     parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "expected two lengths, such as 256,512".into())
 }
 
-/// A model that cannot be read is a failure; one that makes no sense is wrong usage.
+/// A model that cannot be read, or is larger than memory, is a failure; one that makes no sense is wrong usage.
 pub fn model_failure(e: ModelError) -> Failure {
     match e {
-        ModelError::Read { .. } => Failure::failed(e),
+        ModelError::Read { .. } | ModelError::Memory(_) => Failure::failed(e),
         _ => Failure::usage(e),
     }
 }
@@ -151,6 +152,11 @@ fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
             }
             // What a net says of photos is of no use then.
             (model.training.scale, model.training.colour) = (None, 0.0);
+        } else if model.training.scale.is_none() && model.training.colour != 0.0 {
+            return Err(Failure::usage(format_args!(
+                "colour {}: it alters photos that are read one by one, as --scale does",
+                model.training.colour
+            )));
         } else if let (Some([from, to]), Some(crop @ 1..)) = (model.training.scale, args.crop) {
             return Err(Failure::usage(format_args!(
                 "--crop {crop}: photos of scale {from},{to} are cut at a random place already"
@@ -178,6 +184,11 @@ fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
     if let Some(epochs) = args.epochs {
         checkpoint.model.training.epochs = epochs;
         checkpoint.model.training.check().map_err(Failure::usage)?;
+        let (done, steps) = (checkpoint.progress.epoch, checkpoint.progress.step);
+        if epochs < done || epochs == done && steps > 0 {
+            let done = format!("{done} epochs and {steps} steps are done already");
+            return Err(Failure::usage(format_args!("--epochs {epochs}: {done}")));
+        }
     }
     let dataset = open(data, checkpoint.progress.seed, &checkpoint.model, args.skip_broken)?;
     let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -24,7 +24,7 @@ pub enum DataError {
     },
     /// A path holds none of the known formats.
     #[error(
-        "{}: no data set: expected `shapes`, or a directory with train/CLASS/*.jpg|png and test/CLASS/*.jpg|png, \
+        "{}: no data set: expected `shapes`, or a directory with train/CLASS/*.jpg|jpeg|png and test or val/CLASS/…, \
          with CIFAR's data_batch_1.bin or train.bin, or with IDX files such as train-images-idx3-ubyte[.gz]",
         path.display()
     )]

@@ -321,7 +321,13 @@ impl Affine {
         };
         let (isa, first, workspace) = (self.isa, self.first, &mut scratch.workspace);
         let (dbias, dslopes) = scratch.others.split_at_mut(self.output.c);
-        let mut dslopes = self.learned.map(|at| &mut dslopes[..gradients.parameters()[at].value.len()]);
+        let room = dslopes.len();
+        let mut dslopes = match self.learned.map(|at| gradients.parameters()[at].value.len()) {
+            Some(want) => {
+                Some(dslopes.get_mut(..want).ok_or(Error::Length { what: "slopes", got: want, want: room })?)
+            }
+            None => None,
+        };
         spent.time(Pass::Rectifier, || match self.slopes(gradients.parameters()) {
             Some(slopes) => {
                 let dslopes = dslopes.as_deref_mut();

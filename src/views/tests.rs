@@ -227,3 +227,14 @@ fn ranks_scales_and_models_are_averaged() {
         assert_eq!(seen.errors()[0], if rank == 0 { 0.0 } else { 100.0 });
     }
 }
+
+#[test]
+fn a_net_for_grey_images_refuses_colours() {
+    let model = Model::parse(&BARE.replace("input = [3,", "input = [1,")).unwrap();
+    let normalise = Normalise { mean: vec![0.4], std: vec![0.2] };
+    let mut tester = Tester::new(&model, parameters(&model), &normalise, Views::Single, Isa::Portable).unwrap();
+    let coloured = picture(30, 30);
+    assert!(matches!(tester.probabilities(&coloured), Err(ViewError::Colour { model }) if model == "bare"));
+    let grey = Picture { grey: true, rgb: coloured.rgb.chunks(3).flat_map(|p| [p[0]; 3]).collect(), ..coloured };
+    assert_probabilities(&tester.probabilities(&grey).unwrap().0);
+}

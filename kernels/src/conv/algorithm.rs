@@ -91,11 +91,11 @@ impl Algorithm {
             return Ok(None);
         }
         let serves = input == Layout::Nchw && s.has_few_channels() && winograd::check(first, s).is_ok();
-        let wanted = match self {
+        let is_wanted = || match self {
             Algorithm::Auto => first_cost(s) < direct_cost(s) * (s.ic * blocks(s.oc)) as f64,
             _ => self == Algorithm::Winograd,
         };
-        if serves && wanted { Ok(Some(first)) } else { self.variant(s) }
+        if serves && is_wanted() { Ok(Some(first)) } else { self.variant(s) }
     }
 
     /// The Winograd variant that serves the gradient of a shape's input, `None` for the direct algorithm. Never depends

@@ -48,18 +48,21 @@ impl Axis {
     /// stride; within a class the taps and their distances are the same. The classes partition the taps.
     pub fn backward(input: usize, out: usize, k: usize, stride: usize, dilation: usize, pad: usize) -> Vec<Axis> {
         let stride = stride.min(isize::MAX as usize);
-        (0..stride.min(input))
-            .map(|first| {
-                let taps = (0..k).rev().filter_map(|t| {
-                    let distance = (first + pad) as isize - (t * dilation) as isize;
-                    (distance.rem_euclid(stride as isize) == 0)
-                        .then(|| Tap { weight: t, offset: distance.div_euclid(stride as isize) })
-                });
-                let count = (input - first).div_ceil(stride);
-                let (step, taps) = (taken(stride, count), taps.collect());
-                Axis { first, step, count, in_step: 1, input: out, taps, reach: (0, 0) }.reaching()
-            })
-            .collect()
+        let axis = |first: usize| {
+            let count = (input - first).div_ceil(stride);
+            let (step, taps) = (taken(stride, count), Vec::new());
+            Axis { first, step, count, in_step: 1, input: out, taps, reach: (0, 0) }
+        };
+        let mut axes: Vec<Axis> = (0..stride.min(input)).map(axis).collect();
+        for weight in (0..k).rev() {
+            // The first input that it meets, from the image's own first on.
+            let distance = pad as isize - (weight * dilation) as isize;
+            let first = (-distance).rem_euclid(stride as isize);
+            if let Some(axis) = axes.get_mut(first as usize) {
+                axis.taps.push(Tap { weight, offset: (distance + first) / stride as isize });
+            }
+        }
+        axes.into_iter().map(Axis::reaching).collect()
     }
 
     /// The smallest offset that it reaches.

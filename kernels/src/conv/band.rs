@@ -286,7 +286,7 @@ impl Band<'_> {
             if step.last && (ragged || !shortcut.is_null() && !pre.is_null()) {
                 return self.store_slowly::<S, I, J>(s, acc, y, step);
             }
-            if S::STREAMS && self.finish.streams {
+            if const { S::STREAMS } && self.finish.streams {
                 // One chunk: the first is the last.
                 return match (shortcut.is_null(), pre.is_null()) {
                     (true, true) => self.store_fast::<S, I, J, true, true, { PLAIN | STREAM }>(s, acc, y, step),

@@ -63,7 +63,7 @@ impl Kernel for Narrow<'_> {
                             12 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 12>(s, x, y),
                             13 if const { S::NARROW_ROWS > 6 } => self.tile::<S, 13>(s, x, y),
                             _ if const { S::NARROW_ROWS > 6 } => self.tile::<S, 14>(s, x, y),
-                            _ => {}
+                            _ => unreachable!(),
                         }
                     }
                 }

@@ -103,7 +103,7 @@ pub(super) fn lanes_of_group(groups: usize, gic: usize, goc: usize) -> Option<us
 }
 
 impl Pass {
-    /// Plans a pass from `channels.0` input to `channels.1` output channels in `groups` groups.
+    /// Plans a pass from `input.c` to `output.c` channels in `groups` groups.
     pub fn new(input: Dims, output: Dims, groups: usize, rows: Axis, cols: Axis, options: &Options) -> Pass {
         let (mut gic, mut goc, mut groups) = (input.c / groups, output.c / groups, groups);
         let by_lanes = lanes_of_group(groups, gic, goc);

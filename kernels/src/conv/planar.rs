@@ -151,7 +151,8 @@ impl Planar<'_> {
         }
     }
 
-    /// The channels of a block, a few at a time; the sums of which from which on are left to be stored.
+    /// The channels of a block, a few at a time. Those before the one that it returns are stored, the others' sums are
+    /// left in `sums`: all, or those of the last tile.
     /// # Safety
     /// As [`Planar::pixels`], of the place, whose block is the band's, and `V` vectors or, if `PART`, its pixels.
     #[inline(always)]
@@ -180,6 +181,7 @@ impl Planar<'_> {
                     _ => self.tile::<S, 12, V, PART>(s, x, w, place, first, sums),
                 }
             };
+            debug_assert!(!is_stored || left == first, "a tile before has left its sums");
             if is_stored {
                 left = first + channels;
             }

@@ -10,7 +10,7 @@ use crate::threads::{Shared, for_each_task};
 use crate::{Isa, LANES, blocks, task};
 use std::ops::Range;
 
-/// What a pass is given: blocked tensors, weights packed for it, per-channel parameters.
+/// What a pass is given: tensors that lie as its layouts say, weights packed for it, per-channel parameters.
 pub(super) struct Call<'a> {
     pub x: &'a [f32],
     pub packed: &'a [f32],
@@ -81,7 +81,7 @@ impl Pass {
 
     /// Elements of the workspace with that many threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.parameters_len() + task::counted(threads) * self.scratch_len()
+        task::workspace_len(self.parameters_len(), threads, self.scratch_len())
     }
 
     /// Runs the pass. All lengths have been checked: the tensors are those of the shape, the weights

@@ -33,13 +33,13 @@ impl BackwardData {
 
     /// Elements of a strip's chains.
     pub(super) fn scratch_len(&self) -> usize {
-        self.strip() * LANES * self.shape.n
+        self.shape.n.saturating_mul(self.strip() * LANES)
     }
 
     /// Elements of the workspace with that many threads; with less than [`BackwardData::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
         let s = &self.shape;
-        s.flat_len() + s.output().blocked_len() + task::counted(threads) * self.scratch_len()
+        task::workspace_len(s.flat_len() + s.output().blocked_len(), threads, self.scratch_len())
     }
 
     /// Computes `dx` (blocked like the input) from `dy` (blocked like the output) and `weights`, `[outputs][c·h·w]`.
@@ -120,14 +120,11 @@ impl Kernel for Strip<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let Range { start: mut output, end } = self.outputs;
         while output < end {
-            let most = if S::TILE_VECTORS >= 4 { OUTPUTS } else { FEW_OUTPUTS };
-            let height = if end - output >= most { most } else { 1 };
-            match height {
-                FEW_OUTPUTS => self.outputs::<S, FEW_OUTPUTS>(s, output),
-                OUTPUTS => self.outputs::<S, OUTPUTS>(s, output),
-                _ => self.outputs::<S, 1>(s, output),
-            }
-            output += height;
+            output += if const { S::TILE_VECTORS >= 4 } {
+                self.up_to::<S, OUTPUTS>(s, output, end)
+            } else {
+                self.up_to::<S, FEW_OUTPUTS>(s, output, end)
+            };
             if output.is_multiple_of(CHUNK) || output == self.shape.outputs {
                 self.add(s, output <= CHUNK);
             }
@@ -155,6 +152,17 @@ impl Strip<'_> {
                 }
             }
         }
+    }
+
+    /// Takes `R` outputs, or one where there are fewer up to `end`; how many.
+    #[inline(always)]
+    fn up_to<S: Simd, const R: usize>(&mut self, s: S, output: usize, end: usize) -> usize {
+        if end - output < R {
+            self.outputs::<S, 1>(s, output);
+            return 1;
+        }
+        self.outputs::<S, R>(s, output);
+        R
     }
 
     /// Takes `R` outputs into the chains of all columns and images.

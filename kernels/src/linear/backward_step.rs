@@ -61,7 +61,7 @@ impl BackwardStep {
 
     /// Elements of the workspace with that many threads; with less than [`BackwardStep::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.weights.workspace_len(threads) + task::counted(threads) * self.data.scratch_len()
+        task::workspace_len(self.weights.workspace_len(threads), threads, self.data.scratch_len())
     }
 
     /// Computes `dx` (blocked like the input) as [`BackwardData::run`] does from the weights as they are, and updates

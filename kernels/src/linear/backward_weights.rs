@@ -56,7 +56,8 @@ impl BackwardWeights {
     /// Elements of the workspace with that many threads; with less than the passes find, they use fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
         let s = &self.shape;
-        s.flat_len() + s.packed_len() + s.output().blocked_len() + task::counted(threads) * self.scratch_len()
+        let shared = s.flat_len() + s.packed_len() + s.output().blocked_len();
+        task::workspace_len(shared, threads, self.scratch_len())
     }
 
     /// Computes `dw`, `[outputs][c·h·w]`, from `x` and `dy`.

@@ -29,12 +29,12 @@ common!(Forward);
 impl Forward {
     /// Elements that a thread sums in: `[output of the task][image][lane]`.
     fn scratch_len(&self) -> usize {
-        self.shape.n * LANES * LANES * if self.shape.n == 1 { 1 } else { HEIGHT }
+        self.shape.n.saturating_mul(LANES * LANES * if self.shape.n == 1 { 1 } else { HEIGHT })
     }
 
     /// Elements of the workspace with that many threads; with less than [`Forward::run`] finds, it uses fewer.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        self.shape.flat_len() + self.shape.packed_len() + task::counted(threads) * self.scratch_len()
+        task::workspace_len(self.shape.flat_len() + self.shape.packed_len(), threads, self.scratch_len())
     }
 
     /// Computes `y` (blocked, `n × outputs × 1 × 1`) from `x` (blocked, `n × c × h × w`) and `weights`,

@@ -49,6 +49,7 @@ impl<T: Float> Chain<T> {
 /// # Errors
 /// A shape or length that does not fit.
 pub fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T]) -> Result<Vec<T>, Error> {
+    s.check()?;
     forward_padded(s, x, w, &vec![T::zero(); s.ic])
 }
 

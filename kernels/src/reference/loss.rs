@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::error::check_len;
 use crate::loss::LossSums;
+use crate::shape::product;
 use num_traits::Float;
 
 /// The loss of `labels.len()` samples of `classes` plain logits, and the gradient of its mean. Inside it is `f64`.
@@ -14,7 +15,7 @@ pub fn softmax_cross_entropy<T: Float>(
     logits: &[T],
     labels: &[u32],
 ) -> Result<(LossSums, Vec<T>), Error> {
-    check_len("logits", logits.len(), classes * labels.len())?;
+    check_len("logits", logits.len(), product("logits length", &[classes, labels.len()])?)?;
     let (mut sums, mut gradient) = (LossSums::default(), Vec::new());
     for (sample, &label) in labels.iter().enumerate() {
         if label as usize >= classes {

@@ -70,7 +70,7 @@ pub fn max_backward<T: Float>(s: &PoolShape, index: &[u32], dy: &[T]) -> Result<
 }
 
 fn count<T: Float>(covered: &[usize]) -> T {
-    covered.iter().fold(T::zero(), |n, _| n + T::one())
+    T::from(covered.len()).unwrap_or(T::nan())
 }
 
 /// The means of the windows, NCHW.

@@ -2,17 +2,19 @@
 
 use super::conv::{GROUP, tree_sum};
 use crate::error::check_len;
-use crate::prelu::ACCUMULATORS;
 use crate::{Dims, Error};
 use num_traits::Float;
+
+/// Accumulators of a channel within an image, a constant of the format.
+pub const ACCUMULATORS: usize = 4;
 
 fn slope<T: Copy>(slopes: &[T], c: usize) -> T {
     slopes[if slopes.len() == 1 { 0 } else { c }]
 }
 
-fn check<T>(d: &Dims, x: &[T], slopes: &[T]) -> Result<(), Error> {
+fn check<T>(d: &Dims, what: &'static str, x: &[T], slopes: &[T]) -> Result<(), Error> {
     d.check()?;
-    check_len("x", x.len(), d.plain_len())?;
+    check_len(what, x.len(), d.plain_len())?;
     if slopes.len() == 1 { Ok(()) } else { check_len("slopes", slopes.len(), d.c) }
 }
 
@@ -21,7 +23,7 @@ fn check<T>(d: &Dims, x: &[T], slopes: &[T]) -> Result<(), Error> {
 /// # Errors
 /// A length that does not fit `d`.
 pub fn forward<T: Float>(d: &Dims, x: &[T], slopes: &[T]) -> Result<Vec<T>, Error> {
-    check(d, x, slopes)?;
+    check(d, "x", x, slopes)?;
     let activate = |(i, &y): (usize, &T)| if y > T::zero() { y } else { slope(slopes, i / d.plane() % d.c) * y };
     Ok(x.iter().enumerate().map(activate).collect())
 }
@@ -56,7 +58,7 @@ fn channel<T: Float>(d: &Dims, c: usize, step: impl Fn(T, usize) -> T) -> T {
 /// # Errors
 /// A length that does not fit `d`.
 pub fn backward<T: Float>(d: &Dims, pre: &[T], slopes: &[T], dy: &[T]) -> Result<Gradients<T>, Error> {
-    check(d, pre, slopes)?;
+    check(d, "pre", pre, slopes)?;
     check_len("dy", dy.len(), d.plain_len())?;
     let mut dx = Vec::with_capacity(dy.len());
     for (i, &g) in dy.iter().enumerate() {

@@ -49,7 +49,7 @@ impl Planar<'_> {
                             (_, 2) if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, 2>(s, lane, place),
                             (_, 3) if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, 3>(s, lane, place),
                             _ if const { S::TILE_VECTORS >= VECTORS } => self.strip::<S, 1, VECTORS>(s, lane, place),
-                            _ => {}
+                            _ => unreachable!(),
                         }
                     }
                 }

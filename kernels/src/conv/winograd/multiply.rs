@@ -143,7 +143,7 @@ impl Body<'_> {
                         4 => self.rows::<S, 4, J>(s, segments, ahead, p),
                         5 => self.rows::<S, 5, J>(s, segments, ahead, p),
                         6 => self.rows::<S, 6, J>(s, segments, ahead, p),
-                        _ if const { J > FEW || S::TILE_VECTORS < 4 } => {}
+                        _ if const { J > FEW || S::TILE_VECTORS < 4 } => unreachable!(),
                         7 => self.rows::<S, 7, J>(s, segments, ahead, p),
                         8 => self.rows::<S, 8, J>(s, segments, ahead, p),
                         9 => self.rows::<S, 9, J>(s, segments, ahead, p),

@@ -49,8 +49,8 @@ pub fn check_data(variant: Variant, s: &ConvShape) -> Result<(), Error> {
 pub fn backward_data<T: Float>(variant: Variant, s: &ConvShape, dy: &[T], w: &[T]) -> Result<Vec<T>, Error> {
     check_data(variant, s)?;
     check_len("w", w.len(), s.weight_len())?;
+    check_len("dy", dy.len(), s.output().plain_len())?;
     if s.groups > 1 {
-        check_len("dy", dy.len(), s.output().plain_len())?;
         let group = s.group();
         let [x_len, y_len] = [group.input(), group.output()].map(|d| d.c * d.plane());
         let parts = of_groups(dy, s.groups, y_len).zip(w.chunks(group.weight_len()));
