@@ -145,7 +145,7 @@ impl Options {
     pub fn validate_for(&self, direction: Direction) -> Result<(), BenchError> {
         let unserved = |option| Err(BenchError::Unserved { option, direction });
         match (self.layout, self.algorithm) {
-            (Layout::Nchw, _) if direction != Direction::Forward => unserved("nchw"),
+            (Layout::Nchw, _) if direction != Direction::Forward => unserved(Layout::Nchw.name()),
             (_, algorithm) if algorithm != Algorithm::Auto && !direction.is_conv() => unserved(algorithm.name()),
             _ => self.validate(),
         }
@@ -163,7 +163,8 @@ pub struct Record {
     pub direction: Direction,
     /// The name of the algorithm that was asked for; `None` for PReLU.
     pub algorithm: Option<&'static str>,
-    /// Of input and output, `blocked` or `nchw`, as asked for: see [`Options::layout`]. `None` but for the forward pass.
+    /// The name of the layout of input and output that was asked for ([`Options::layout`]); `None` but for the forward
+    /// pass.
     pub layout: Option<&'static str>,
     /// The kernel that ran.
     pub kernel: String,
@@ -283,10 +284,7 @@ pub fn run(problem: &Problem, direction: Direction, options: &Options) -> Result
         problem: problem.to_string(),
         direction,
         algorithm: is_conv.then_some(options.algorithm.name()),
-        layout: (direction == Direction::Forward).then_some(match options.layout {
-            Layout::Blocked => "blocked",
-            Layout::Nchw => "nchw",
-        }),
+        layout: (direction == Direction::Forward).then_some(options.layout.name()),
         kernel: measured.kernel,
         isa: options.isa.name(),
         threads: options.threads,

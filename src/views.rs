@@ -182,7 +182,7 @@ impl Tester {
     /// The probability of each class, the mean over the views of a picture that is scaled already, and what they cost.
     ///
     /// # Errors
-    /// A picture smaller than the net's input.
+    /// A picture smaller than the net's input, or with colours where the net takes grey ones.
     pub fn probabilities(&mut self, picture: &Picture) -> Result<(Vec<f64>, Cost), ViewError> {
         let [c, h, w] = self.model.input;
         if picture.h < h || picture.w < w {

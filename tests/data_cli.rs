@@ -290,9 +290,10 @@ fn what_is_for_photos_alone_is_refused_elsewhere() {
     let resume = ["train", "--resume", &checkpoint, "--data", data, "--epochs", "2"];
     for (args, part) in [
         ([&train[..], &["--colour", "0.1"]].concat(), "colour 0.1: it alters photos"),
-        ([&train[..], &["--skip-broken"]].concat(), "--skip-broken is for photos"),
+        ([&train[..], &["--skip-broken"]].concat(), "--skip-broken is for an image folder's photos"),
         ([&train[..], &["--scale", "10,30"]].concat(), "scale 10,30: the 32×32 pixels that model \"shapes-small\""),
-        (eval.to_vec(), "--skip-broken is for photos"),
+        ([&eval[..3], &["--data", "shapes", "--views", "single", "--skip-broken"]].concat(), "shapes: --skip-broken"),
+        (eval.to_vec(), "--skip-broken is for an image folder's photos"),
         (resume.to_vec(), "--epochs 2: 3 epochs and 0 steps are done already"),
     ] {
         let (code, text) = refusal(&args);

@@ -17,10 +17,10 @@ fn images(folder: &Path) {
     }
 }
 
-/// A run of far more epochs than there is time for, with what it says once it has told of an epoch.
+/// A run of far more epochs than pass before it is ended, with what it says once it has told of an epoch.
 fn started(home: &Path) -> (Child, BufReader<ChildStdout>) {
     images(&home.join("set"));
-    let args = ["train", "--data", "set", "--batch", "2", "--epochs", "1000000", "--threads", "2", "--out", "run"];
+    let args = ["train", "--data", "set", "--batch", "2", "--epochs", "20000", "--threads", "2", "--out", "run"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_rectify"));
     command.args(args).current_dir(home).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

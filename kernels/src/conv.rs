@@ -126,6 +126,14 @@ impl Layout {
     /// would blow them up.
     pub const MOST_CHANNELS: usize = ConvShape::FEW_CHANNELS;
 
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Blocked => "blocked",
+            Layout::Nchw => "nchw",
+        }
+    }
+
     /// Elements of the tensor.
     pub fn len(self, dims: &Dims) -> usize {
         match self {

@@ -45,7 +45,7 @@ fn sample(logits: &[f32], label: usize, n: usize, gradient: Option<&mut [f32]>) 
 ///
 /// `classes` is `Dims { n, c, h: 1, w: 1 }`: `n` samples of `c` logits, blocked. `dlogits`, blocked like the logits,
 /// becomes the gradient of the batch's mean loss, `(softmax − target) / n`, rounded once to `f32`; its padding lanes
-/// become zero. A logit of +∞, or −∞ of all, gives NaN.
+/// become zero. A logit of +∞ gives NaN, and so do logits that are all −∞.
 ///
 /// # Errors
 /// A length that does not fit `classes`, a label that is no class.

@@ -24,8 +24,8 @@ pub struct Args {
     /// auto, direct, winograd or winograd-accurate
     #[arg(long, default_value_t = Algorithm::Auto)]
     pub algorithm: Algorithm,
-    /// Of input and output of the forward pass, which alone has the choice: blocked, as between layers, or nchw, with the
-    /// conversions timed
+    /// Of input and output of the forward pass, which alone has the choice: blocked, as between layers, or nchw, with
+    /// the conversions timed
     ///
     /// A first layer (at most four channels) reads NCHW in either case.
     #[arg(long, default_value = "blocked", value_parser = parse_layout)]
@@ -83,11 +83,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn parse_layout(text: &str) -> Result<Layout, String> {
-    match text {
-        "blocked" => Ok(Layout::Blocked),
-        "nchw" => Ok(Layout::Nchw),
-        _ => Err("expected blocked or nchw".into()),
-    }
+    let found = [Layout::Blocked, Layout::Nchw].into_iter().find(|layout| layout.name() == text);
+    found.ok_or_else(|| "expected blocked or nchw".into())
 }
 
 /// How much slower than the best algorithm auto's choice may be.

@@ -18,6 +18,16 @@ pub fn broken(skip: bool) -> Broken {
     if skip { Broken::Skip } else { Broken::Fatal }
 }
 
+/// Refuses to leave out photos of a set whose images are read all at once.
+pub fn check_skip(data: &str, skip: bool) -> Result<(), Failure> {
+    if skip {
+        return Err(Failure::usage(format_args!(
+            "{data}: --skip-broken is for an image folder's photos that are read one by one, with --scale or --views"
+        )));
+    }
+    Ok(())
+}
+
 /// Names the files that were left out, and counts them.
 pub fn told_of_skipped(skipped: &[DataError]) -> Result<(), Failure> {
     for error in skipped {
@@ -30,11 +40,7 @@ pub fn told_of_skipped(skipped: &[DataError]) -> Result<(), Failure> {
 /// memory.
 pub fn open(data: &str, seed: u64, model: &Model, skip_broken: bool) -> Result<Dataset, Failure> {
     let Some([shorter, longer]) = model.training.scale.filter(|_| is_folder(data)) else {
-        if skip_broken {
-            return Err(Failure::usage(format_args!(
-                "{data}: --skip-broken is for photos that are read one by one, as --scale or --views do"
-            )));
-        }
+        check_skip(data, skip_broken)?;
         return data::load(data, seed).map_err(Failure::failed);
     };
     let [c, h, w] = model.input;

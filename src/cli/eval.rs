@@ -1,6 +1,6 @@
 //! `rectify eval`: evaluates checkpoints.
 
-use super::data::{broken, is_folder, open, told_of_skipped};
+use super::data::{broken, check_skip, is_folder, open, told_of_skipped};
 use super::{Failure, say, with_threads};
 use indicatif::{ProgressBar, ProgressStyle};
 use rectify::checkpoint::Checkpoint;
@@ -99,6 +99,7 @@ impl Test {
     fn open(args: &Args, seed: u64) -> Result<Test, Failure> {
         let path = Path::new(&args.data);
         if !is_folder(&args.data) {
+            check_skip(&args.data, args.skip_broken)?;
             let dataset = data::load(&args.data, seed).map_err(Failure::failed)?;
             return Ok(Test::Images(Box::new(dataset)));
         }

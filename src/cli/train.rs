@@ -154,7 +154,7 @@ fn train(args: &Args, isa: Isa) -> Result<(), Failure> {
             (model.training.scale, model.training.colour) = (None, 0.0);
         } else if model.training.scale.is_none() && model.training.colour != 0.0 {
             return Err(Failure::usage(format_args!(
-                "colour {}: it alters photos that are read one by one, as --scale does",
+                "colour {}: it alters photos that are read one by one, with --scale",
                 model.training.colour
             )));
         } else if let (Some([from, to]), Some(crop @ 1..)) = (model.training.scale, args.crop) {

@@ -321,12 +321,11 @@ impl Affine {
         };
         let (isa, first, workspace) = (self.isa, self.first, &mut scratch.workspace);
         let (dbias, dslopes) = scratch.others.split_at_mut(self.output.c);
-        let room = dslopes.len();
         let mut dslopes = match self.learned.map(|at| gradients.parameters()[at].value.len()) {
-            Some(want) => {
-                Some(dslopes.get_mut(..want).ok_or(Error::Length { what: "slopes", got: want, want: room })?)
+            Some(got) if got > dslopes.len() => {
+                return Err(Error::Length { what: "slopes", got, want: dslopes.len() });
             }
-            None => None,
+            len => len.map(|len| &mut dslopes[..len]),
         };
         spent.time(Pass::Rectifier, || match self.slopes(gradients.parameters()) {
             Some(slopes) => {

@@ -336,3 +336,19 @@ fn gradients_are_the_central_differences() {
         }
     }
 }
+
+/// Parameters as many as the net's, of another width.
+#[test]
+fn parameters_of_another_net_are_an_error() {
+    let model = |outputs: u32| {
+        let text = format!(
+            "name = \"line\"\ninput = [3, 2, 2]\nlayer = [{{ name = \"fc\", type = \"linear\", outputs = {outputs}, activation = \"prelu\" }}]"
+        );
+        Model::parse(&text).unwrap()
+    };
+    let (ours, other) = (parameters(&model(10)), parameters(&model(100)));
+    let mut net = Net::new(&model(10), Isa::Portable, 2, Mode::Training).unwrap();
+    net.forward(&ours, &[0.5; 24], 0).unwrap();
+    let found = net.backward(&other, &[0, 1], &mut other.zeros_like()).unwrap_err().to_string();
+    assert!(found.contains("100") && found.contains("10"), "{found}");
+}
